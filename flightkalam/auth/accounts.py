@@ -1,0 +1,277 @@
+"""Accounts: names, roles and password hashes, in the key-value store.
+
+A login has four possible ends, and three of them must look alike to the caller, in text and in time (SEMANTICS §5):
+
+    account   password        hashed against     written         answer
+    live      right           its own hash       (reset, rehash) the account
+    live      wrong           its own hash       its failures    Unauthenticated ┐
+    locked    any             a dummy hash       a decoy         Unauthenticated ├ one text
+    none      any             a dummy hash       a decoy         Unauthenticated ┘
+
+A locked account's own hash is never reached, so a lock ends guessing.  The decoy is there because a durable write takes
+longer than the network's noise.  Guesses that run at the same time are settled one after the other once hashed: after
+the one that locks the account, even a right one is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flightkalam.auth.identity import Role, check_password, check_user_name
+from flightkalam.auth.passwords import Passwords, RecentLogins
+from flightkalam.clock import Clock
+from flightkalam.config import Config
+from flightkalam.errors import (
+    DataCorrupted,
+    DependentObjects,
+    DuplicateObject,
+    InvalidValue,
+    Unauthenticated,
+    UndefinedObject,
+)
+from flightkalam.storage.kv import Batch, Store
+from flightkalam.telemetry import logger
+
+ROOT = "root"
+FAMILY = "accounts"
+_PREFIX = b"user/"
+_DECOY = b"decoy/failure"
+_REFUSED = "the user name or password is not right, or the account is locked; check them, or try again later"
+
+log = logger("auth")
+
+
+class Account(BaseModel):
+    """One account as it is stored.  Times are microseconds since the Unix epoch.
+
+    :param password_version: grows with every change that must end the tokens handed out before it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    name: str
+    role: Role
+    password_hash: str = Field(repr=False)
+    created_at: int
+    dropped_at: int | None = None
+    password_version: int = 1
+    failed: int = 0
+    locked_until: int = 0
+
+    @property
+    def live(self) -> bool:
+        return self.dropped_at is None
+
+    def locked(self, now_us: int) -> bool:
+        return now_us < self.locked_until
+
+    def changed(self, **changes: object) -> Account:
+        return self.model_copy(update=changes)
+
+
+def refused() -> Unauthenticated:
+    """The one answer to credentials that do not do."""
+    return Unauthenticated(_REFUSED)
+
+
+class Accounts:
+    """All accounts.  Thread-safe.
+
+    Methods that change an account take `batch`: what else has to become durable with the change or not at all, such as
+    its audit record.
+
+    :param entropy: n unpredictable bytes; handed in so that tests can choose them.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, config: Config, *, entropy: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._config = config.auth
+        self._entropy = entropy
+        self._passwords = Passwords(config.auth, entropy)
+        self._recent = RecentLogins(clock, entropy)
+        self._lock = threading.Lock()  # read-change-write of a record
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Account | None:
+        """The live account of that exact name."""
+        account = self.find(name)
+        return account if account is not None and account.live else None
+
+    def find(self, name: str) -> Account | None:
+        """The account of that exact name, dropped or not."""
+        try:
+            key = _key(name)
+        except UnicodeEncodeError:
+            return None
+        record = self._store.get(FAMILY, key)
+        return _decode(record) if record is not None else None
+
+    def list(self, *, dropped: bool = False) -> Iterator[Account]:
+        """The accounts by name; the dropped ones too, if asked for."""
+        for _, record in self._store.scan(FAMILY, _PREFIX):
+            account = _decode(record)
+            if account.live or dropped:
+                yield account
+
+    # -- changing ---------------------------------------------------------------------------------------------
+
+    def create(self, name: str, password: str, role: Role, *, batch: Batch | None = None) -> Account:
+        """
+        :raises DuplicateObject: the name is taken, or was by an account since dropped.
+        """
+        name = check_user_name(name)
+        hashed = self._passwords.hash(check_password(password))
+        with self._lock:
+            earlier = self.find(name)
+            if earlier is not None:
+                why = "already exists" if earlier.live else "was dropped, and a dropped name cannot be created again"
+                raise DuplicateObject(f'user "{name}" {why}; choose another name', sqlstate="42710")
+            return self._put(Account(name=name, role=role, password_hash=hashed, created_at=self._clock.now_us()), batch)
+
+    def set_password(self, name: str, password: str, *, batch: Batch | None = None) -> Account:
+        """Change the password; every token is void, and a lock is lifted."""
+        hashed = self._passwords.hash(check_password(password))
+        with self._lock:
+            account = self._existing(name)
+            return self._put(
+                account.changed(
+                    password_hash=hashed, password_version=account.password_version + 1, failed=0, locked_until=0
+                ),
+                batch,
+            )
+
+    def set_role(self, name: str, role: Role, *, batch: Batch | None = None) -> Account:
+        """Change the role; it counts from the user's next call on, whatever token they hold."""
+        with self._lock:
+            account = self._existing(name)
+            if role is not Role.SYSTEM:
+                self._keep_one_system_account(account)
+            return self._put(account.changed(role=role), batch)
+
+    def drop(self, name: str, *, batch: Batch | None = None) -> Account:
+        """Take the account out of use.  Its name stays taken: it is the id under which rows and audit records lie."""
+        with self._lock:
+            account = self._existing(name)
+            self._keep_one_system_account(account)
+            return self._put(
+                account.changed(
+                    dropped_at=self._clock.now_us(),
+                    password_hash="",
+                    password_version=account.password_version + 1,
+                ),
+                batch,
+            )
+
+    def ensure_root(self) -> str | None:
+        """At the first start create `root`.
+
+        :returns: the password if one had to be generated: print it once, it is kept nowhere.
+        """
+        if self.find(ROOT) is not None:
+            return None
+        given = self._config.root_password
+        if given is not None:
+            self.create(ROOT, given.get_secret_value(), Role.SYSTEM)
+            return None
+        generated = base64.urlsafe_b64encode(self._entropy(18)).decode()
+        self.create(ROOT, generated, Role.SYSTEM)
+        return generated
+
+    def _existing(self, name: str) -> Account:
+        account = self.get(check_user_name(name))
+        if account is None:
+            raise UndefinedObject(f'user "{name}" does not exist', sqlstate="42704")
+        return account
+
+    def _keep_one_system_account(self, account: Account) -> None:
+        if account.role is Role.SYSTEM and not any(a.role is Role.SYSTEM and a.name != account.name for a in self.list()):
+            raise DependentObjects(
+                f'user "{account.name}" is the last one of role system, and only that role can grant it; '
+                "grant it to another user first"
+            )
+
+    def _put(self, account: Account, batch: Batch | None = None) -> Account:
+        batch = batch if batch is not None else Batch()
+        batch.put(FAMILY, _key(account.name), account.model_dump_json().encode())
+        self._store.commit(batch)
+        return account
+
+    # -- logging in -------------------------------------------------------------------------------------------
+
+    def verify(self, name: str, password: str, peer: str = "") -> Account:
+        """The account that these credentials belong to.
+
+        :raises Unauthenticated: they do not do, whatever the reason.
+        """
+        account = self._candidate(name)
+        if account is not None and self._recent.knows(account.name, password, account.password_version):
+            return account
+        if self._passwords.matches(account.password_hash if account else None, password):
+            assert account is not None, "the dummy hash matches nothing"
+            return self._admit(account, password, peer)
+        self._fail(account, peer)
+        raise refused()
+
+    def _candidate(self, name: str) -> Account | None:
+        """The account whose hash may be tried: live and not locked."""
+        try:
+            account = self.get(check_user_name(name))
+        except InvalidValue:
+            return None
+        return None if account is None or account.locked(self._clock.now_us()) else account
+
+    def _admit(self, tried: Account, password: str, peer: str) -> Account:
+        """The password was right; whether the account was changed or locked meanwhile is settled here."""
+        rehashed = self._passwords.hash(password) if self._passwords.outdated(tried.password_hash) else None
+        with self._lock:
+            account = self.get(tried.name)
+            if account is None or account.password_version != tried.password_version or self._is_locked(account):
+                log.warning("login refused", user=tried.name, peer=peer, reason="changed or locked meanwhile")
+                raise refused()
+            if account.failed or rehashed is not None:
+                account = self._put(account.changed(failed=0, password_hash=rehashed or account.password_hash))
+        self._recent.remember(account.name, password, account.password_version)
+        return account
+
+    def _fail(self, tried: Account | None, peer: str) -> None:
+        # A name that is no account's is not logged: people type their password there.
+        log.warning("login refused", user=tried.name if tried else None, peer=peer, reason="credentials")
+        with self._lock:
+            account = self.get(tried.name) if tried else None
+            if account is None or self._is_locked(account):
+                decoy = Batch()
+                decoy.put(FAMILY, _DECOY, b"")
+                self._store.commit(decoy)
+            else:
+                self._put(self._after_failure(account))
+
+    def _after_failure(self, account: Account) -> Account:
+        failed = account.failed + 1
+        if failed < self._config.lockout_failures:
+            return account.changed(failed=failed)
+        log.warning("account locked", user=account.name, seconds=self._config.lockout_seconds)
+        # The count starts anew, or one failure after the lock would lock again.
+        return account.changed(failed=0, locked_until=self._clock.now_us() + self._config.lockout_seconds * 1_000_000)
+
+    def _is_locked(self, account: Account) -> bool:
+        return account.locked(self._clock.now_us())
+
+
+def _key(name: str) -> bytes:
+    return _PREFIX + name.encode()
+
+
+def _decode(record: bytes) -> Account:
+    try:
+        return Account.model_validate_json(record)
+    except ValidationError:
+        raise DataCorrupted("an account record cannot be read; restore the data directory from a backup") from None

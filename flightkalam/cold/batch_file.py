@@ -1,0 +1,224 @@
+"""Batch files: writing and reading one Parquet file.
+
+Row groups are small (a point read decodes one), rows are sorted by key, columns carry their field ids, and the footer says
+whose file it is, so that a lost manifest can be rebuilt from the files alone.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flightkalam import failpoints
+from flightkalam.cold import paths
+from flightkalam.cold.bounds import bounds_of
+from flightkalam.cold.manifest import BatchEntry
+from flightkalam.errors import DataCorrupted
+from flightkalam.model.ids import Scope
+from flightkalam.model.keys import combined
+from flightkalam.model.schema import DELETED, FIELD_ID, SEQ, TableSchema
+from flightkalam.storage import objects
+
+FOOTER_KEY = b"flightkalam"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStyle:
+    """How batch files are written.
+
+    :param row_group_rows: rows per row group.
+    :param compression: zstd, lz4, snappy or none.
+    """
+
+    row_group_rows: int = 24_576
+    compression: str = "zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a batch file says of itself."""
+
+    table_id: int
+    owner: str | None
+    number: int
+    uuid: str
+    schema_version: int
+    epoch: int
+    flushed_seq: int
+    replaces: tuple[int, ...]
+
+    def to_bytes(self) -> bytes:
+        record = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(record, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_metadata(metadata: pq.FileMetaData, name: str) -> Footer:
+        record = (metadata.metadata or {}).get(FOOTER_KEY)
+        if record is None:
+            raise DataCorrupted(f"{name} is not a batch of this service: its footer does not say whose it is")
+        fields = json.loads(record)
+        fields["replaces"] = tuple(fields["replaces"])
+        return Footer(**fields)
+
+
+def write_batch(
+    folder: Path,
+    number: int,
+    table: pa.Table,
+    schema: TableSchema,
+    scope: Scope,
+    *,
+    style: BatchStyle,
+    flushed_seq: int,
+    bloom: Sequence[str] = (),
+    bloom_fpp: float = 0.01,
+    epoch: int = 0,
+    replaces: Sequence[int] = (),
+) -> BatchEntry:
+    """Write `batch-<number>.parquet` durably and return its manifest entry.
+
+    :param table: rows of `schema.file`, sorted by key, dead ones included, `_seq` and `_deleted` last.
+    :param bloom: columns that get a Bloom filter.
+    """
+    name = paths.batch_name(number)
+    path = folder / name
+    footer = Footer(
+        scope.table_id, scope.owner, number, uuid.uuid4().hex, schema.version, epoch, flushed_seq, tuple(replaces)
+    )
+    metadata = {FOOTER_KEY: footer.to_bytes()}
+    file_schema = schema.file.with_metadata(metadata)
+    with objects.file_errors(path), objects.discarded_on_error(path):
+        _write(objects.temporary(path), table.cast(file_schema), schema, style, bloom, bloom_fpp)
+        failpoints.hit("batch.written")
+        objects.publish(path)
+    failpoints.hit("batch.published")
+    seqs = pc.min_max(table.column(SEQ)).as_py()
+    return BatchEntry(
+        number=number,
+        file=name,
+        uuid=footer.uuid,
+        min_seq=seqs["min"] or 0,
+        max_seq=seqs["max"] or 0,
+        rows=table.num_rows,
+        size_bytes=objects.size(path),
+        schema_version=schema.version,
+        bounds={c.id: bounds_of(table.column(c.name), c.type) for c in schema.columns},
+        tombstones=pc.sum(table.column(DELETED)).as_py() or 0,
+    )
+
+
+def _write(
+    path: Path, table: pa.Table, schema: TableSchema, style: BatchStyle, bloom: Sequence[str], fpp: float
+) -> None:
+    key = [pq.SortingColumn(schema.columns.index(c)) for c in schema.key_columns]
+    filters = {name: {"ndv": style.row_group_rows, "fpp": fpp} for name in bloom}
+    pq.write_table(
+        table,
+        path,
+        row_group_size=style.row_group_rows,
+        compression=style.compression,
+        compression_level=1 if style.compression == "zstd" else None,
+        sorting_columns=key or None,
+        bloom_filter_options=filters or None,
+        write_page_index=True,
+        store_schema=True,
+    )
+
+
+def sort_by_key(table: pa.Table, schema: TableSchema) -> tuple[pa.Table, np.ndarray]:
+    """The rows in key order, and for each the row it was before, int64[n]."""
+    columns = [combined(table.column(c.name)) for c in schema.key_columns]
+    if len(columns) == 1:
+        order = pc.sort_indices(columns[0])
+    else:
+        keys = pa.table(columns, names=[c.name for c in schema.key_columns])
+        order = pc.sort_indices(keys, sort_keys=[(n, "ascending") for n in keys.schema.names])
+    before = order.to_numpy(zero_copy_only=False).astype(np.int64)
+    if (before == np.arange(len(before))).all():
+        return table, before
+    return table.take(order), before
+
+
+class BatchReader:
+    """Reads batch files by Arrow, with their footers cached by the file's identity."""
+
+    def __init__(self, footers: int = 4096) -> None:
+        self._lock = threading.Lock()
+        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._limit = footers
+
+    def metadata(self, path: Path, identity: str) -> pq.FileMetaData:
+        with self._lock:
+            found = self._footers.get(identity)
+            if found is not None:
+                self._footers.move_to_end(identity)
+                return found
+        found = read_metadata(path)
+        if Footer.from_metadata(found, path.name).uuid != identity:
+            raise DataCorrupted(f"{path.name} is not the file that the manifest names; restore it from a backup")
+        with self._lock:
+            self._footers[identity] = found
+            while len(self._footers) > self._limit:
+                self._footers.popitem(last=False)
+        return found
+
+    def columns(self, path: Path, entry: BatchEntry, schema: TableSchema, names: Sequence[str]) -> pa.Table:
+        """Columns of a batch under the current schema (by field id; system columns by name), all rows, in order."""
+        metadata = self.metadata(path, entry.uuid)
+        stored = stored_names(metadata)
+        wanted: dict[str, str] = {}
+        for name in names:
+            column = schema.find(name)
+            source = name if column is None else stored.get(column.id)
+            if source is not None:
+                wanted[name] = source
+        with damaged_batch(path):
+            file = pq.ParquetFile(path, metadata=metadata, memory_map=True)
+            table = file.read(columns=list(wanted.values()), use_threads=False)
+        columns = [_under(schema, name, table, wanted.get(name)) for name in names]
+        return pa.table(columns, names=list(names))
+
+
+def _under(schema: TableSchema, name: str, table: pa.Table, source: str | None) -> pa.ChunkedArray:
+    column = schema.find(name)
+    if source is None:
+        assert column is not None
+        return pa.chunked_array([column.fill_array(table.num_rows)])
+    values = table.column(source)
+    return values if column is None or values.type == column.type.storage else values.cast(column.type.storage)
+
+
+def stored_names(metadata: pq.FileMetaData) -> dict[int, str]:
+    """Field id -> the column's name in the file."""
+    return {int(f.metadata[FIELD_ID]): f.name for f in metadata.schema.to_arrow_schema() if f.metadata}
+
+
+def read_metadata(path: Path) -> pq.FileMetaData:
+    with damaged_batch(path):
+        return pq.read_metadata(path)
+
+
+class damaged_batch:  # noqa: N801 - reads as a phrase at its use
+    """Turn what Arrow says of a bad or missing file into an error that names the batch (never its folder)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise DataCorrupted(f"{self._path.name} is missing; restore it from a backup") from error
+        if isinstance(error, (pa.ArrowException, OSError)):
+            raise DataCorrupted(f"{self._path.name} is damaged; restore it from a backup") from error

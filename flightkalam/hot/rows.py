@@ -1,0 +1,375 @@
+"""The hot rows of one scope in memory.
+
+Rows stand in commit order, so `_seq` ascends; row numbers only ever grow.  Writers append at the head, under the scope's
+lock; readers take a cut at a watermark and need no lock, because nothing below the cut changes:
+
+    row          0    1    2    3    4    5
+    _seq        10   11   20   30   31   40        appended in commit order
+    mark             (row 1, by 30)    (row 2, by 40)
+                                  ▲ watermark 31: rows 0..4, and the marks by 30; row 2 is still visible
+
+A mark that is set is never unset.  Arrays grow by copying, and a reader that holds the old array holds all it may see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyroaring import BitMap
+
+from flightkalam.hot.log import COLD_MARK, HOT_MARK
+from flightkalam.model.keys import I64, U64, KeyIndex, combined, is_exact, key_hashes, same_keys
+from flightkalam.model.schema import DELETED, SEQ, TableSchema
+
+_FAN_IN = 16  # so many segments of one size class become one of the next
+_MERGE_LIMIT = 262_144  # rows; larger segments stay as they are
+_SMALL = 64  # commits of fewer rows are indexed in a dictionary
+_DICT_LIMIT = 8_192
+
+
+class Grow:
+    """An append-only numpy array."""
+
+    __slots__ = ("data", "n")
+
+    def __init__(self, dtype: npt.DTypeLike, capacity: int = 16) -> None:
+        self.data = np.zeros(capacity, dtype)
+        self.n = 0
+
+    def extend(self, values: npt.NDArray[np.generic]) -> None:
+        need = self.n + len(values)
+        if need > len(self.data):
+            grown = np.zeros(max(need, 2 * len(self.data)), self.data.dtype)
+            grown[: self.n] = self.data[: self.n]
+            self.data = grown
+        self.data[self.n : need] = values
+        self.n = need
+
+    def values(self) -> npt.NDArray[np.generic]:
+        n = self.n  # before data: data is replaced only by a longer one
+        return self.data[:n]
+
+
+@dataclass(slots=True)
+class Segment:
+    """Rows that arrived together, or were merged because they were few.
+
+    :param start: row number of the first row.
+    :param table: columns named by field id, and `_deleted` when a row is a tombstone.
+    :param source: name of the segment file the table is mapped from, None when it lies in memory.
+    """
+
+    start: int
+    table: pa.Table
+    schema_version: int
+    size_class: int = 0
+    source: str | None = None
+    _conformed: tuple[int, pa.Table] | None = field(default=None, repr=False)
+
+    @property
+    def end(self) -> int:
+        return self.start + self.table.num_rows
+
+    def conformed(self, schema: TableSchema) -> pa.Table:
+        """The rows under `schema`: its names, its types, fills for columns added since (T-32); and `_deleted`."""
+        cached = self._conformed
+        if cached is not None and cached[0] == schema.version:
+            return cached[1]
+        n = self.table.num_rows
+        names = self.table.schema.names
+        columns = []
+        for column in schema.columns:
+            if str(column.id) in names:
+                values = self.table.column(str(column.id))
+                columns.append(values if values.type == column.type.storage else values.cast(column.type.storage))
+            else:
+                columns.append(pa.chunked_array([column.fill_array(n)], column.type.storage))
+        deleted = self.table.column(DELETED) if DELETED in names else pa.chunked_array([_false(n)])
+        table = pa.Table.from_arrays(
+            [*columns, deleted], schema=schema.storage.append(pa.field(DELETED, pa.bool_(), nullable=False))
+        )
+        self._conformed = (schema.version, table)
+        return table
+
+    @property
+    def has_tombstones(self) -> bool:
+        return DELETED in self.table.schema.names
+
+
+def _false(n: int) -> pa.Array:
+    return pa.repeat(pa.scalar(False), n)
+
+
+@dataclass(frozen=True)
+class HotCut:
+    """What a reader at a watermark sees of the hot rows.
+
+    :param table: the live rows with `_seq` and `_deleted`, tombstones included.
+    :param tombstones: how many of them are tombstones.
+    :param total: rows at the watermark, dead ones included.
+    """
+
+    table: pa.Table
+    tombstones: int
+    total: int
+
+
+class HotRows:
+    """The hot rows of one scope.  One writer at a time; any number of readers."""
+
+    def __init__(self) -> None:
+        self.ids = Grow(np.int64)  # _seq per row
+        self.superseded_by = Grow(np.int64)  # per row: _seq of the superseder, 0 while live
+        self.marks = Grow(np.dtype([("row", "<i8"), ("by", "<i8")]))  # in commit order
+        self.cold_marks = Grow(np.dtype([("batch", "<i8"), ("row", "<i8"), ("by", "<i8")]))
+        self.segments: tuple[Segment, ...] = ()
+        self._recent: dict[int, list[int]] = {}
+        self._indexes: list[KeyIndex] = []
+        self._indexed = 0  # rows below have been indexed
+        self._cut: tuple[tuple[int, int, int], HotCut] | None = None
+        self._dead_cold: tuple[int, dict[int, BitMap]] = (0, {})
+
+    # -- writing, under the scope's lock -----------------------------------------------------------------------
+
+    @property
+    def n(self) -> int:
+        return self.ids.n
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, mapped files left out."""
+        return sum(s.table.nbytes for s in self.segments if s.source is None) + self.n * 16
+
+    def append(self, table: pa.Table, ids: I64, schema_version: int, source: str | None = None) -> int:
+        """Add rows at the head and return the row number of the first."""
+        start = self.n
+        size_class = 99 if source is not None or len(ids) > _MERGE_LIMIT else 0
+        segments = (*self.segments, Segment(start, table, schema_version, size_class, source))
+        # Rows first, then their ids: a reader finds its cut in the ids and then the rows below it.
+        self.segments = _merged(segments)
+        self.superseded_by.extend(np.zeros(len(ids), np.int64))
+        self.ids.extend(ids)
+        return start
+
+    def mark_hot(self, rows: I64, by: I64) -> None:
+        """Rows `rows` are superseded by the versions with `_seq` `by`."""
+        pairs = np.empty(len(rows), self.marks.data.dtype)
+        pairs["row"], pairs["by"] = rows, by
+        self.superseded_by.data[rows] = by
+        self.marks.extend(pairs)
+
+    def mark_cold(self, batches: I64, rows: I64, by: I64) -> None:
+        """Rows of cold batches are superseded."""
+        triples = np.empty(len(rows), self.cold_marks.data.dtype)
+        triples["batch"], triples["row"], triples["by"] = batches, rows, by
+        self.cold_marks.extend(triples)
+
+    def rows_of(self, ids: I64) -> I64:
+        """Row numbers of `_seq` values that are here."""
+        return np.searchsorted(self.ids.values(), ids).astype(np.int64)
+
+    # -- keys, under the scope's lock --------------------------------------------------------------------------
+
+    def find(self, hashes: U64, order: I64, key: Sequence[pa.Array], schema: TableSchema) -> I64:
+        """For each probe the row of its key's live version, -1 when none is hot, int64[n].
+
+        :param hashes: hashes of the probes, ascending; `order` gives the probe number of each.
+        :param key: the probes' key columns, in probe order.
+        """
+        self._index_new(schema)
+        found = np.full(len(hashes), -1, np.int64)
+        for probes, rows in self._candidates(hashes, order):
+            live = self.superseded_by.data[rows] == 0
+            probes, rows = probes[live], rows[live]
+            if len(rows) and not is_exact(key):
+                same = same_keys([c.take(pa.array(probes)) for c in key], self.key_at(rows, schema))
+                probes, rows = probes[same], rows[same]
+            found[probes] = rows
+        return found
+
+    def _candidates(self, hashes: U64, order: I64) -> list[tuple[I64, I64]]:
+        pairs = [index.probe(hashes, order) for index in self._indexes]
+        if self._recent:
+            if len(hashes) <= 4 * len(self._recent):
+                get = self._recent.get
+                hits = [(int(p), r) for h, p in zip(hashes.tolist(), order, strict=True) for r in get(h, ())]
+                if hits:
+                    both = np.array(hits, np.int64)
+                    pairs.append((both[:, 0], both[:, 1]))
+            else:
+                pairs.append(self._recent_index().probe(hashes, order))
+        return [p for p in pairs if len(p[0])]
+
+    def _recent_index(self) -> KeyIndex:
+        rows = [(h, r) for h, rs in self._recent.items() for r in rs]
+        hashes = np.array([h for h, _ in rows], np.uint64)
+        numbers = np.array([r for _, r in rows], np.int64)
+        built = KeyIndex.build(hashes)
+        return KeyIndex(built.hashes, numbers[built.rows])
+
+    def _index_new(self, schema: TableSchema) -> None:
+        if self._indexed == self.n:
+            return
+        columns = self.key_range(self._indexed, self.n, schema)
+        hashes = key_hashes(columns)
+        if len(hashes) < _SMALL:
+            self._index_small(hashes)
+        else:
+            self._indexes.append(KeyIndex.build(hashes, self._indexed))
+            self._compact_indexes()
+        self._indexed = self.n
+
+    def _index_small(self, hashes: U64) -> None:
+        dead = self.superseded_by.data
+        for i, h in enumerate(hashes.tolist(), start=self._indexed):
+            rows = self._recent.get(h)
+            if rows is None:
+                self._recent[h] = [i]
+            else:
+                self._recent[h] = [*(r for r in rows if dead[r] == 0), i]
+        if len(self._recent) > _DICT_LIMIT:
+            self._indexes.append(self._recent_index())
+            self._recent = {}
+            self._compact_indexes()
+
+    def _compact_indexes(self) -> None:
+        """Keep the indexes' sizes geometric: a probe meets O(log n) of them."""
+        while len(self._indexes) >= 4 and len(self._indexes[-4]) <= 4 * sum(len(i) for i in self._indexes[-3:]):
+            self._indexes[-4:] = [KeyIndex.merge(self._indexes[-4:])]
+
+    def key_at(self, rows: I64, schema: TableSchema) -> list[pa.Array]:
+        """The key columns of the given rows, in their order."""
+        return self.take(rows, schema, [c.name for c in schema.key_columns])
+
+    def key_range(self, start: int, end: int, schema: TableSchema) -> list[pa.Array]:
+        """The key columns of rows start..end-1."""
+        names = [c.name for c in schema.key_columns]
+        parts = []
+        for s in self.segments:
+            low, high = max(start, s.start), min(end, s.end)
+            if low < high:
+                parts.append(s.conformed(schema).select(names).slice(low - s.start, high - low))
+        table = pa.concat_tables(parts)
+        return [combined(table.column(name)) for name in names]
+
+    def take(self, rows: I64, schema: TableSchema, names: Sequence[str]) -> list[pa.Array]:
+        """Columns `names` (of the schema, or `_deleted`) of the given rows, in their order."""
+        starts = np.array([s.start for s in self.segments], np.int64)
+        which = np.searchsorted(starts, rows, "right") - 1
+        parts, at = [], []
+        for i in np.unique(which):
+            mine = np.flatnonzero(which == i)
+            segment = self.segments[i]
+            parts.append(segment.conformed(schema).select(list(names)).take(pa.array(rows[mine] - segment.start)))
+            at.append(mine)
+        if not parts:
+            empty = schema.storage.append(pa.field(DELETED, pa.bool_()))
+            return [pa.nulls(0, empty.field(name).type) for name in names]
+        table = pa.concat_tables(parts)
+        back = np.argsort(np.concatenate(at), kind="stable")
+        return [combined(table.column(name).take(pa.array(back))) for name in names]
+
+    # -- reading, without a lock -------------------------------------------------------------------------------
+
+    def cut(self, watermark: int, schema: TableSchema) -> HotCut:
+        """The live rows at a watermark."""
+        ids = self.ids.values()
+        n = int(np.searchsorted(ids, watermark, "right"))
+        dead = self.dead_rows(watermark)
+        key = (n, len(dead), schema.version)
+        cached = self._cut
+        if cached is not None and cached[0] == key:
+            return cached[1]
+        cut = self._cut_at(n, dead, ids, schema)
+        self._cut = (key, cut)
+        return cut
+
+    def _cut_at(self, n: int, dead: I64, ids: npt.NDArray[np.generic], schema: TableSchema) -> HotCut:
+        alive = np.ones(n, bool)
+        alive[dead[dead < n]] = False
+        parts, tombstones = [], 0
+        for s in self.segments:
+            if s.start >= n:
+                break
+            end = min(s.end, n)
+            table = s.conformed(schema).slice(0, end - s.start)
+            table = table.append_column(pa.field(SEQ, pa.int64(), nullable=False), pa.array(ids[s.start : end]))
+            mask = alive[s.start : end]
+            if not mask.all():
+                table = table.filter(pa.array(mask))
+            if s.has_tombstones:
+                tombstones += pc.sum(table.column(DELETED)).as_py() or 0
+            if table.num_rows:
+                parts.append(table)
+        empty = schema.storage.append(pa.field(DELETED, pa.bool_(), nullable=False))
+        empty = empty.append(pa.field(SEQ, pa.int64(), nullable=False))
+        return HotCut(pa.concat_tables(parts) if parts else empty.empty_table(), tombstones, n)
+
+    def dead_rows(self, watermark: int) -> I64:
+        """Rows superseded by versions at or below the watermark, in order of their superseders."""
+        marks = self.marks.values()
+        k = int(np.searchsorted(marks["by"], watermark, "right"))
+        return marks["row"][:k]
+
+    def dead_cold(self, watermark: int) -> dict[int, BitMap]:
+        """Per batch number the rows superseded by hot versions at or below the watermark.  Do not change them."""
+        marks = self.cold_marks.values()
+        k = int(np.searchsorted(marks["by"], watermark, "right"))
+        known, maps = self._dead_cold
+        if known == k:
+            return maps
+        base, start = (maps, known) if known < k else ({}, 0)
+        fresh = marks[start:k]
+        maps = dict(base)
+        for batch in np.unique(fresh["batch"]).tolist():
+            rows = fresh["row"][fresh["batch"] == batch].astype(np.uint32)
+            maps[batch] = maps.get(batch, BitMap()) | BitMap(rows)
+        self._dead_cold = (k, maps)
+        return maps
+
+
+def _merged(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """Merge the newest segments while there are _FAN_IN of one size class: a scan meets O(log n) of them."""
+    while True:
+        last = segments[-_FAN_IN:]
+        first = last[0]
+        same = all(s.size_class == first.size_class and s.schema_version == first.schema_version for s in last)
+        if len(last) < _FAN_IN or not same or first.size_class >= 99:
+            return segments
+        rows = last[-1].end - first.start
+        table = pa.concat_tables([s.table for s in _alike(last)]).combine_chunks()
+        size_class = first.size_class + 1 if rows <= _MERGE_LIMIT else 99
+        segments = (*segments[:-_FAN_IN], Segment(first.start, table, first.schema_version, size_class))
+
+
+def _alike(segments: Sequence[Segment]) -> Sequence[Segment]:
+    """Give every segment a `_deleted` column when one has it."""
+    if not any(s.has_tombstones for s in segments):
+        return segments
+    names = next(s for s in segments if s.has_tombstones).table.schema.names
+    out = []
+    for s in segments:
+        table = s.table
+        if not s.has_tombstones:
+            table = table.append_column(pa.field(DELETED, pa.bool_(), nullable=False), _false(table.num_rows))
+        out.append(Segment(s.start, table.select(names), s.schema_version))
+    return out
+
+
+def hot_marks(targets: I64, by: npt.NDArray[np.integer]) -> npt.NDArray[np.void]:
+    """HOT_MARK[n] for a log entry."""
+    out = np.empty(len(targets), HOT_MARK)
+    out["target"], out["by"] = targets, by
+    return out
+
+
+def cold_marks(batches: I64, rows: I64, by: npt.NDArray[np.integer]) -> npt.NDArray[np.void]:
+    """COLD_MARK[n] for a log entry."""
+    out = np.empty(len(rows), COLD_MARK)
+    out["batch"], out["row"], out["by"] = batches, rows, by
+    return out

@@ -1,0 +1,303 @@
+"""Flush: settle a scope's hot rows as Parquet batches.
+
+    1 choose    S = the durable watermark; the rows with _seq ≤ S that no version ≤ S supersedes; tombstones included
+    2 do        batch files (temporary name, sync, rename), deletion vectors with the marks ≤ S; no lock that a writer wants
+    3 install   under the scope's write lock one atomic batch: the manifest (`pending_write`, flushed_seq = S), marks > S on
+                rows that moved re-pointed to their new place.  THIS IS THE COMMIT.
+    4 publish   manifest.json; only then the log's entries ≤ S and their segment files go
+
+A crash before 3 leaves files that no manifest names; they are removed before the scope's next install, and their numbers may be
+used again, since no committed manifest ever named them.  A crash after 3 leaves entries ≤ flushed_seq in the log, which nobody
+reads, and a pending manifest, which is published when the scope is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyroaring import BitMap
+
+from flightkalam import failpoints
+from flightkalam.clock import Clock
+from flightkalam.cold import deletion_vectors, paths
+from flightkalam.cold.batch_file import BatchStyle, sort_by_key, write_batch
+from flightkalam.cold.manifest import BatchEntry, Manifest, ManifestEdit
+from flightkalam.errors import Cancelled
+from flightkalam.hot import log
+from flightkalam.hot.rows import HotRows, Segment, cold_marks
+from flightkalam.hot.segments import file_of
+from flightkalam.model.keys import I64
+from flightkalam.model.schema import DELETED, SEQ, Table, TableSchema
+from flightkalam.storage import objects
+from flightkalam.storage.kv import Batch
+from flightkalam.table.scopes import OpenScope, Scopes, ScopeState
+
+
+@dataclass(frozen=True, slots=True)
+class FlushSettings:
+    """:param rows_per_batch: a flush of more rows writes several batches, so that its memory is bounded."""
+
+    rows_per_batch: int = 1_000_000
+    style: BatchStyle = BatchStyle()
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What a flush of one scope did."""
+
+    batches: tuple[int, ...]
+    rows: int
+    bytes: int
+
+
+NOTHING = Flushed((), 0, 0)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A new batch and the hot row that each of its rows was."""
+
+    entry: BatchEntry
+    hot_rows: I64
+
+
+class Flusher:
+    def __init__(
+        self, scopes: Scopes, clock: Clock, settings: FlushSettings, current: Callable[[int], Table | None]
+    ) -> None:
+        self._scopes = scopes
+        self._clock = clock
+        self._settings = settings
+        self._current = current
+
+    def flush(self, table: Table, owner: str | None, cancelled: threading.Event | None = None) -> Flushed:
+        """Flush one scope up to the durable watermark.
+
+        :raises Cancelled: `cancelled` was set; nothing has changed.
+        """
+        scope = self._scopes.open(table, owner)
+        with scope.installs:
+            sweep_orphans(scope)
+            table = self._current(table.id) or table
+            state, watermark = scope.state, self._scopes.door.watermark
+            dead = state.hot.superseded_by
+            n = int(np.searchsorted(state.hot.ids.values(), watermark, "right"))
+            if n == 0:
+                return NOTHING
+            by = dead.values()[:n]
+            live = np.flatnonzero((by == 0) | (by > watermark))
+            objects.make_folder(scope.folder)
+            written = []
+            try:
+                for number, rows in self._numbered(state.manifest, live):
+                    if cancelled is not None and cancelled.is_set():
+                        raise Cancelled("the flush was cancelled; nothing has changed")
+                    written.append(self._write(scope, table, number, rows, watermark))
+                vectors = self._vectors(scope, state, watermark)
+                self._install(scope, table, state, written, vectors, watermark, n)
+            except BaseException:
+                if scope.state is state:  # not installed: the files are nobody's
+                    _discard(scope, [w.entry for w in written])
+                raise
+            self._publish(scope, table, watermark)
+        return Flushed(
+            tuple(w.entry.number for w in written), len(live), sum(w.entry.size_bytes for w in written)
+        )
+
+    def _numbered(self, manifest: Manifest, live: I64) -> Iterator[tuple[int, I64]]:
+        """Cut the rows into batches and number them."""
+        step = self._settings.rows_per_batch
+        for i, at in enumerate(range(0, len(live), step)):
+            yield manifest.max_batch + 1 + i, live[at : at + step]
+
+    def _write(self, scope: OpenScope, table: Table, number: int, rows: I64, watermark: int) -> _Written:
+        schema = table.schema
+        unsorted = hot_table(scope.state.hot, rows, schema)
+        ordered, before = sort_by_key(unsorted, schema)
+        bloom = table.options.bloom_filter_columns
+        entry = write_batch(
+            scope.folder,
+            number,
+            ordered,
+            schema,
+            scope.scope,
+            style=self._settings.style,
+            flushed_seq=watermark,
+            bloom=_bloom_columns(schema, bloom),
+            bloom_fpp=table.options.bloom_filter_fpp,
+        )
+        failpoints.hit("flush.batch_written")
+        return _Written(entry, rows[before])
+
+    def _vectors(self, scope: OpenScope, state: ScopeState, watermark: int) -> Mapping[int, deletion_vectors.VectorRef]:
+        """Write the deletion vectors of the batches that versions ≤ watermark supersede rows of."""
+        changed = {}
+        for number, fresh in state.hot.dead_cold(watermark).items():
+            place = state.manifest.by_number.get(number)
+            if place is None:
+                continue
+            ref = state.manifest.batches[place].dead
+            old = self._scopes.vectors.get(scope.folder, ref) if ref is not None else BitMap()
+            changed[number] = old | fresh
+        if not changed:
+            return {}
+        refs = deletion_vectors.write(scope.folder, state.manifest.version + 1, changed)
+        failpoints.hit("flush.vectors_written")
+        return refs
+
+    def _install(
+        self,
+        scope: OpenScope,
+        table: Table,
+        state: ScopeState,
+        written: list[_Written],
+        vectors: Mapping[int, deletion_vectors.VectorRef],
+        watermark: int,
+        n: int,
+    ) -> None:
+        """Step 3: the commit."""
+        door = self._scopes.door
+        edit = ManifestEdit(add=tuple(w.entry for w in written), vectors=vectors, flushed_seq=watermark)
+        with scope.lock:
+            places = _places(written, n)
+            with door.mutex:
+                if self._current(table.id) is None:
+                    raise Cancelled(f'table "{table.qualified}" was dropped during the flush')
+                batch = Batch()
+                manifest = edit.apply(state.manifest, self._clock.now_us())
+                entry = self._scopes.manifests.stage(batch, manifest, scope.folder)
+                self._repoint_log(batch, scope, table, state.hot, places, watermark)
+                failpoints.hit("flush.before_commit")
+                position = door.append(batch, None)
+                self._scopes.manifests.committed(entry)
+                hot = remaining(state.hot, n, watermark, places)
+                scope.swap(ScopeState(state.layout + 1, manifest, hot), door.oldest_pin())
+        failpoints.hit("flush.appended")
+        door.wait(position)
+        failpoints.hit("flush.committed")
+
+    def _repoint_log(
+        self, batch: Batch, scope: OpenScope, table: Table, hot: HotRows, places: _Places, watermark: int
+    ) -> None:
+        """Rewrite the log's entries > S whose marks name rows that have just become cold."""
+        for loaded in self._scopes.log.entries(scope.scope, watermark):
+            marks = loaded.entry.hot_marks
+            moved = marks["target"] <= watermark
+            if not moved.any():
+                continue
+            rows = hot.rows_of(marks["target"][moved])
+            numbers, positions = places.batch[rows], places.row[rows]
+            fresh = cold_marks(numbers, positions, marks["by"][moved])
+            entry = replace(
+                loaded.entry, hot_marks=marks[~moved], cold_marks=np.concatenate([loaded.entry.cold_marks, fresh])
+            )
+            batch.put("log", loaded.key, log.encode(entry))
+
+    def _publish(self, scope: OpenScope, table: Table, watermark: int) -> None:
+        """Step 4.  Whatever fails here is done again when the scope is next opened."""
+        scopes = self._scopes
+        scopes.manifests.publish(scope.scope, scope.folder, table.qualified)
+        files = [
+            s
+            for s in (segment_file(e.entry) for e in scopes.log.entries(scope.scope) if e.entry.first_seq <= watermark)
+            if s
+        ]
+        batch = Batch()
+        scopes.log.trim(batch, scope.scope, watermark, files)
+        failpoints.hit("flush.before_trim")
+        scopes.door.store.commit(batch)
+        failpoints.hit("flush.trimmed")
+        scopes.log.remove_files(files)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where each hot row went: batch number (-1: nowhere) and row, int64[n]."""
+
+    batch: I64
+    row: I64
+
+
+def _places(written: list[_Written], n: int) -> _Places:
+    batch, row = np.full(n, -1, np.int64), np.zeros(n, np.int64)
+    for w in written:
+        batch[w.hot_rows] = w.entry.number
+        row[w.hot_rows] = np.arange(len(w.hot_rows))
+    return _Places(batch, row)
+
+
+def segment_file(entry: log.Entry) -> str | None:
+    return None if entry.segment is None else file_of(entry.segment)
+
+
+def hot_table(hot: HotRows, rows: I64, schema: TableSchema) -> pa.Table:
+    """The given hot rows as `schema.file` has them, in their order."""
+    names = [*(c.name for c in schema.columns), DELETED]
+    columns = hot.take(rows, schema, names)
+    seqs = pa.array(hot.ids.values()[rows])
+    table = pa.table([*columns[:-1], seqs, columns[-1]], names=[*names[:-1], SEQ, DELETED])
+    return table.cast(schema.file)
+
+
+def remaining(old: HotRows, n: int, watermark: int, places: _Places) -> HotRows:
+    """The hot rows after the first n have become cold.  Call with the scope's lock held."""
+    new = HotRows()
+    for s in old.segments:
+        low = max(s.start, n)
+        if low < s.end:
+            part = Segment(low - n, s.table.slice(low - s.start), s.schema_version, s.size_class, s.source)
+            new.segments = (*new.segments, part)
+    new.ids.extend(old.ids.values()[n:])
+    new.superseded_by.extend(old.superseded_by.values()[n:])
+    marks = old.marks.values()
+    marks = marks[marks["by"] > watermark]
+    stays = marks["row"] >= n
+    kept = marks[stays].copy()
+    kept["row"] -= n
+    new.marks.extend(kept)
+    moved = marks[~stays]
+    cold = old.cold_marks.values()
+    cold = cold[cold["by"] > watermark]
+    triples = np.concatenate([cold, _as_cold(moved, places, cold.dtype)])
+    new.cold_marks.extend(triples[np.argsort(triples["by"], kind="stable")])
+    return new
+
+
+def _as_cold(marks: npt.NDArray[np.void], places: _Places, dtype: np.dtype) -> npt.NDArray[np.void]:  # type: ignore[type-arg]
+    out = np.empty(len(marks), dtype)
+    out["batch"], out["row"], out["by"] = places.batch[marks["row"]], places.row[marks["row"]], marks["by"]
+    return out
+
+
+def _bloom_columns(schema: TableSchema, chosen: tuple[str, ...] | None) -> list[str]:
+    """Columns that get a Bloom filter: the key unless the table says otherwise; BOOLEAN never, it has two values."""
+    if chosen is None:
+        columns = list(schema.key_columns) if len(schema.key) == 1 else []
+    else:
+        columns = [c for name in chosen if (c := schema.find(name)) is not None]
+    return [c.name for c in columns if c.type.kind not in ("bool", "list", "struct", "embedding", "interval")]
+
+
+def _discard(scope: OpenScope, entries: list[BatchEntry]) -> None:
+    for entry in entries:
+        objects.remove(scope.folder / entry.file)
+
+
+def sweep_orphans(scope: OpenScope) -> int:
+    """Remove files that no committed manifest names, before the scope's first install in this process."""
+    if scope.swept:
+        return 0
+    manifest, removed = scope.state.manifest, 0
+    keep = {b.file for b in manifest.batches} | {b.dead.file for b in manifest.batches if b.dead is not None}
+    for path in scope.folder.iterdir() if scope.folder.is_dir() else ():
+        ours = paths.batch_number(path.name) is not None or paths.is_vectors(path.name)
+        if path.is_file() and (path.name.endswith(objects.TEMPORARY) or (ours and path.name not in keep)):
+            objects.remove(path)
+            removed += 1
+    scope.swept = True
+    return removed

@@ -1,0 +1,1 @@
+"""Nouns that two rooms share: types, schemas, scopes, keys, predicates.  Pure; no I/O here."""

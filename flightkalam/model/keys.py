@@ -1,0 +1,216 @@
+"""Keys as numbers: a 64-bit hash per key, computed a column at a time, and an index over the hashes.
+
+A hash only narrows the search; `same_keys` then compares the keys themselves.  For a single key column of an integer-like
+type the "hash" is the value, so equal hashes are equal keys and no comparison is needed (`exact`).
+
+    KeyIndex:   hashes, sorted    3  7  7  9
+                rows              2  0  3  1      row numbers of whatever the hashes were computed from
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+_P1 = np.uint64(0x9E3779B185EBCA87)
+_P2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_SHIFT = np.uint64(29)
+_EDGE = 64  # bytes of a long text that are hashed at either end
+_CHUNK = 65_536
+
+_INT_VIEW = {
+    pa.int16(): pa.int16(),
+    pa.int32(): pa.int32(),
+    pa.int64(): pa.int64(),
+    pa.date32(): pa.int32(),
+    pa.time64("us"): pa.int64(),
+    pa.timestamp("us"): pa.int64(),
+    pa.timestamp("us", "UTC"): pa.int64(),
+}
+
+
+def combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The column as one array."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
+
+
+def is_exact(columns: Sequence[pa.Array]) -> bool:
+    """Whether equal hashes of these key columns are equal keys."""
+    return len(columns) == 1 and columns[0].type in _INT_VIEW
+
+
+def key_hashes(columns: Sequence[pa.Array]) -> U64:
+    """One 64-bit hash per row over the key columns (storage arrays of one length, no NULLs), uint64[n]."""
+    if is_exact(columns):
+        return _integers(columns[0]).astype(np.int64).view(np.uint64)
+    hashes = np.full(len(columns[0]), _P2, np.uint64)
+    for column in columns:
+        for word in _words(column):
+            hashes = (hashes ^ word) * _P1
+            hashes ^= hashes >> _SHIFT
+    return hashes
+
+
+def _integers(column: pa.Array) -> npt.NDArray[np.signedinteger]:
+    return column.view(_INT_VIEW[column.type]).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _words(column: pa.Array) -> list[U64]:
+    type_ = column.type
+    if type_ in _INT_VIEW:
+        return [_integers(column).astype(np.int64).view(np.uint64)]
+    if pa.types.is_boolean(type_):
+        return [column.to_numpy(zero_copy_only=False).astype(np.uint64)]
+    if pa.types.is_decimal(type_):
+        n = len(column)
+        raw = np.frombuffer(column.buffers()[1], np.uint64)[column.offset * 2 : (column.offset + n) * 2]
+        return [raw[0::2], raw[1::2]]
+    return [_bytes_hash(column)]
+
+
+def _bytes_hash(column: pa.Array) -> U64:
+    n = len(column)
+    if n == 0:
+        return np.empty(0, np.uint64)
+    buffers = column.buffers()
+    offsets = np.frombuffer(buffers[1], np.int32)[column.offset : column.offset + n + 1].astype(np.int64)
+    data = np.frombuffer(buffers[2], np.uint8) if buffers[2] is not None else np.empty(0, np.uint8)
+    lengths = np.diff(offsets)
+    hashes = (lengths.astype(np.uint64) + np.uint64(1)) * _P2
+    for at in range(0, n, _CHUNK):
+        part = slice(at, min(at + _CHUNK, n))
+        hashes[part] = _mix_bytes(hashes[part], data, offsets[:-1][part], lengths[part])
+    return hashes
+
+
+def _mix_bytes(hashes: U64, data: npt.NDArray[np.uint8], starts: I64, lengths: I64) -> U64:
+    """Fold the first and last _EDGE bytes of each text into its hash, eight at a time."""
+    longest = int(lengths.max())
+    if longest == 0:
+        return hashes
+    heads = _matrix(data, starts, np.minimum(lengths, _EDGE * 2 if longest <= _EDGE * 2 else _EDGE))
+    blocks = [heads]
+    if longest > _EDGE * 2:
+        tail = np.minimum(lengths, _EDGE)
+        blocks.append(_matrix(data, starts + lengths - tail, tail))
+    for block in blocks:
+        for i in range(block.shape[1]):
+            hashes = (hashes ^ block[:, i]) * _P1
+            hashes ^= hashes >> _SHIFT
+    return hashes
+
+
+def _matrix(data: npt.NDArray[np.uint8], starts: I64, lengths: I64) -> U64:
+    """The texts as rows of zero-padded 64-bit words, uint64[n, words]."""
+    width = -(-int(lengths.max()) // 8) * 8
+    n = len(starts)
+    if int(lengths.min()) == int(lengths.max()) and n > 1 and (np.diff(starts) == lengths[0]).all():
+        exact = data[starts[0] : starts[0] + n * lengths[0]].reshape(n, int(lengths[0]))
+        out = np.zeros((n, width), np.uint8)
+        out[:, : exact.shape[1]] = exact
+        return out.view(np.uint64)
+    columns = np.arange(width)
+    index = np.minimum(starts[:, None] + columns[None, :], len(data) - 1)
+    out = np.where(columns[None, :] < lengths[:, None], data[index], 0).astype(np.uint8)
+    return np.ascontiguousarray(out).view(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyIndex:
+    """Sorted hashes and the rows they belong to, uint64[n] and int64[n]."""
+
+    hashes: U64
+    rows: I64
+
+    @staticmethod
+    def build(hashes: U64, first_row: int = 0) -> KeyIndex:
+        if len(hashes) < 2 or bool((hashes[1:] >= hashes[:-1]).all()):
+            return KeyIndex(hashes, np.arange(first_row, first_row + len(hashes), dtype=np.int64))
+        order = np.argsort(hashes, kind="stable")
+        return KeyIndex(hashes[order], order.astype(np.int64) + first_row)
+
+    @staticmethod
+    def merge(parts: Sequence[KeyIndex]) -> KeyIndex:
+        hashes = np.concatenate([p.hashes for p in parts])
+        rows = np.concatenate([p.rows for p in parts])
+        order = np.argsort(hashes, kind="stable")
+        return KeyIndex(hashes[order], rows[order])
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @property
+    def nbytes(self) -> int:
+        return self.hashes.nbytes + self.rows.nbytes
+
+    def probe(self, sorted_hashes: U64, order: I64) -> tuple[I64, I64]:
+        """Candidate pairs (probe number, row) whose hashes are equal.
+
+        :param sorted_hashes: the probes' hashes, ascending: neighbours in cache make this a merge.
+        :param order: the probe number of each sorted hash.
+        """
+        left = np.searchsorted(self.hashes, sorted_hashes, "left")
+        hit = left < len(self.hashes)
+        hit[hit] = self.hashes[left[hit]] == sorted_hashes[hit]
+        at = np.flatnonzero(hit)
+        if not len(at):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        first = left[at]
+        counts = np.searchsorted(self.hashes, sorted_hashes[at], "right") - first
+        if int(counts.max()) == 1:
+            return order[at], self.rows[first]
+        probes = np.repeat(order[at], counts)
+        starts = np.repeat(first - np.concatenate(([0], np.cumsum(counts)[:-1])), counts)
+        return probes, self.rows[starts + np.arange(int(counts.sum()))]
+
+
+def same_keys(left: Sequence[pa.Array], right: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
+    """Row by row, whether the keys are equal, bool[n]."""
+    same: pa.Array | None = None
+    for a, b in zip(left, right, strict=True):
+        equal = pc.equal(a, b)
+        same = equal if same is None else pc.and_(same, equal)
+    assert same is not None, "a key has at least one column"
+    return same.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def first_duplicate(hashes: U64, columns: Sequence[pa.Array]) -> tuple[int, int] | None:
+    """Two rows that hold one key, or None (T-24)."""
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    at = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if not len(at):
+        return None
+    if is_exact(columns):
+        return int(order[at[0]]), int(order[at[0] + 1])
+    # Equal hashes lie together; compare each with its neighbours to the right until the run ends.
+    step = 1
+    while len(at):
+        left, right = order[at], order[at + step]
+        same = same_keys([c.take(pa.array(left)) for c in columns], [c.take(pa.array(right)) for c in columns])
+        found = np.flatnonzero(same)
+        if len(found):
+            return int(left[found[0]]), int(right[found[0]])
+        step += 1
+        at = at[at + step < len(ordered)]
+        at = at[ordered[at + step] == ordered[at]]
+    return None
+
+
+def key_text(columns: Sequence[pa.Array], row: int) -> str:
+    """One key for an error message, e.g. `(7, 'a')`; long texts are cut."""
+    parts = []
+    for column in columns:
+        text = repr(column[row].as_py())
+        parts.append(text if len(text) <= 60 else text[:57] + "…'")
+    return f"({', '.join(parts)})"

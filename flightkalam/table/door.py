@@ -1,0 +1,91 @@
+"""The commit door: one mutex, one order.
+
+Everything that changes data or catalog passes here.  Inside the mutex a commit takes its `_seq`, is put into the log and into
+memory; so the order of `_seq`, of the log and of publication is one (T-5).  Readers use the *watermark*, the last `_seq` known to
+be durable; it moves when the sync thread has synced, in one step for all commits that were waiting.
+
+    writer      take _seq · build · [memory] · append ──── wait ───────────▶ reply
+    sync thread                                    sync · watermark := last ▲
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flightkalam.clock import Snowflakes
+from flightkalam.storage.kv import Batch, Store
+
+
+class CommitDoor:
+    """The server-wide commit mutex, the watermark and the readers that hold an older one.
+
+    :param ids: hands out `_seq`.
+    :param watermark: the last `_seq` that was durable when the store was opened.
+    """
+
+    def __init__(self, store: Store, ids: Snowflakes, watermark: int) -> None:
+        self.store = store
+        self.ids = ids
+        self.mutex = threading.RLock()
+        self._watermark = watermark
+        self._publish = threading.Lock()
+        self._pending: deque[tuple[int, int]] = deque()  # (store position, last _seq), in order
+        self._synced = 0
+        self._pins: Counter[int] = Counter()
+        store.on_synced(self._on_synced)
+
+    @property
+    def watermark(self) -> int:
+        """Everything with `_seq` up to here is durable and visible."""
+        return self._watermark
+
+    def append(self, batch: Batch, last_seq: int | None) -> int:
+        """Append a commit whose rows end at `last_seq` (None: it has no rows).  Call with the mutex held."""
+        position = self.store.append(batch)
+        if last_seq is not None:
+            with self._publish:
+                if position <= self._synced:
+                    self._watermark = max(self._watermark, last_seq)
+                else:
+                    self._pending.append((position, last_seq))
+        return position
+
+    def wait(self, position: int) -> None:
+        """Return when the commit at `position` is durable and visible."""
+        self.store.wait(position)
+
+    def _on_synced(self, position: int) -> None:
+        with self._publish:
+            self._synced = position
+            while self._pending and self._pending[0][0] <= position:
+                self._watermark = max(self._watermark, self._pending.popleft()[1])
+
+    # -- readers ----------------------------------------------------------------------------------------------
+
+    def pin(self) -> int:
+        """Take the watermark and keep every scope readable at it until `unpin`."""
+        with self._publish:
+            self._pins[self._watermark] += 1
+            return self._watermark
+
+    def unpin(self, watermark: int) -> None:
+        with self._publish:
+            self._pins[watermark] -= 1
+            if self._pins[watermark] <= 0:
+                del self._pins[watermark]
+
+    def oldest_pin(self) -> int:
+        """The lowest watermark that a reader still holds; the current one when there is none."""
+        with self._publish:
+            return min(self._pins, default=self._watermark)
+
+    @contextmanager
+    def pinned(self) -> Iterator[int]:
+        watermark = self.pin()
+        try:
+            yield watermark
+        finally:
+            self.unpin(watermark)

@@ -1,0 +1,170 @@
+"""Keys -> positions: where the live version of each key sits, at the head.
+
+Few batches can hold a key: their bounds say so.  Of those the key columns are read once and kept (`key_cache`), and all probes are
+matched against each in one merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightkalam.cold.manifest import BatchEntry
+from flightkalam.model.keys import I64, U64, is_exact, key_hashes, same_keys
+from flightkalam.model.predicate import comparable
+from flightkalam.model.schema import DELETED, TableSchema
+from flightkalam.table.scopes import OpenScope, Scopes
+
+_FEW = 2_048  # so many text keys are compared with every batch's bounds one by one
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the live version of each of n keys sits.
+
+    :param hot: row number in the hot rows, -1 elsewhere.
+    :param batch: batch number, -1 elsewhere.
+    :param row: row number in that batch.
+    :param deleted: the live version is a tombstone.
+    """
+
+    hot: I64
+    batch: I64
+    row: I64
+    deleted: npt.NDArray[np.bool_]
+
+    @property
+    def found(self) -> npt.NDArray[np.bool_]:
+        return (self.hot >= 0) | (self.batch >= 0)
+
+    @property
+    def visible(self) -> npt.NDArray[np.bool_]:
+        return self.found & ~self.deleted
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Keys to look for: their columns, hashes and the order that sorts the hashes."""
+
+    columns: tuple[pa.Array, ...]
+    hashes: U64
+    order: I64
+
+    @staticmethod
+    def of(columns: Sequence[pa.Array]) -> Probe:
+        hashes = key_hashes(columns)
+        return Probe(tuple(columns), hashes, np.argsort(hashes, kind="stable").astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+
+def locate(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe) -> Located:
+    """Find the live version of each key at the head.  Call with the scope's lock held."""
+    n = len(probe)
+    hot_rows = scope.state.hot
+    ordered = probe.hashes[probe.order]
+    hot = hot_rows.find(ordered, probe.order, probe.columns, schema)
+    batch, row = np.full(n, -1, np.int64), np.zeros(n, np.int64)
+    deleted = np.zeros(n, bool)
+    in_hot = np.flatnonzero(hot >= 0)
+    if len(in_hot):
+        deleted[in_hot] = hot_rows.take(hot[in_hot], schema, [DELETED])[0].to_numpy(zero_copy_only=False)
+    if len(in_hot) < n:
+        for entry in _candidates(scope, schema, probe):
+            _match_batch(scopes, scope, entry, schema, probe, ordered, batch, row, deleted)
+    return Located(hot, batch, row, deleted)
+
+
+def _match_batch(
+    scopes: Scopes,
+    scope: OpenScope,
+    entry: BatchEntry,
+    schema: TableSchema,
+    probe: Probe,
+    ordered: U64,
+    batch: I64,
+    row: I64,
+    deleted: npt.NDArray[np.bool_],
+) -> None:
+    """Note the live rows of one batch that hold one of the keys."""
+    keys = scopes.keys.get(scope.folder, entry, schema)
+    probes, rows = keys.index.probe(ordered, probe.order)
+    if len(rows) and not is_exact(probe.columns):
+        same = same_keys(
+            [c.take(pa.array(probes)) for c in probe.columns], [c.take(pa.array(rows)) for c in keys.columns]
+        )
+        probes, rows = probes[same], rows[same]
+    if not len(rows):
+        return
+    live = ~_superseded(scopes, scope, entry, rows)
+    probes, rows = probes[live], rows[live]
+    batch[probes], row[probes] = entry.number, rows
+    if len(keys.tombstones):
+        deleted[probes] = np.isin(rows, keys.tombstones, assume_unique=False)
+
+
+def _superseded(scopes: Scopes, scope: OpenScope, entry: BatchEntry, rows: I64) -> npt.NDArray[np.bool_]:
+    """Which of the rows carry a mark at the head, bool[n]."""
+    out = np.zeros(len(rows), bool)
+    head = np.iinfo(np.int64).max
+    maps = [scope.state.hot.dead_cold(head).get(entry.number)]
+    maps.append(scopes.vectors.get(scope.folder, entry.dead) if entry.dead is not None else None)
+    for dead in maps:
+        if dead:
+            out |= np.isin(rows, np.asarray(dead.to_array(), dtype=np.int64)) if len(rows) > 64 else _in(dead, rows)
+    return out
+
+
+def _in(dead, rows: I64) -> npt.NDArray[np.bool_]:  # type: ignore[no-untyped-def]
+    return np.array([r in dead for r in rows.tolist()], bool)
+
+
+def _candidates(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
+    """The batches whose bounds of the first key column admit one of the keys."""
+    manifest = scope.state.manifest
+    if not manifest.batches:
+        return []
+    column = schema.key_columns[0]
+    bounds = manifest.column(column.id, column.bounds_since)
+    values = _sorted_values(probe.columns[0], bounds.low.dtype)
+    if values is None:
+        return _by_extremes(scope, schema, probe)
+    inside = np.searchsorted(values, bounds.high, "right") > np.searchsorted(values, bounds.low, "left")
+    return [manifest.batches[i] for i in np.flatnonzero(inside | ~bounds.bounded)]
+
+
+def _sorted_values(column: pa.Array, dtype: np.dtype) -> npt.NDArray[np.generic] | None:  # type: ignore[type-arg]
+    """The probes' values, ascending, comparable with bounds of `dtype`; None when that is not to be had cheaply."""
+    if dtype.kind == "i" and is_exact([column]):
+        return np.sort(key_hashes([column]).view(np.int64))
+    if dtype.kind == "S" and len(column) <= _FEW:
+        raw = column.cast(pa.binary()).to_pylist()
+        # Fixed-width bytes drop trailing zeros on both sides alike, which can only let more batches in.
+        return np.sort(np.array(raw, dtype=f"S{max(1, max(map(len, raw)))}"))
+    return None
+
+
+def _by_extremes(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
+    """For many keys: the batches that overlap the range from the smallest to the largest."""
+    column = schema.key_columns[0]
+    both = pc.min_max(probe.columns[0])
+    low, high = (comparable(both[name], column.type) for name in ("min", "max"))
+    manifest = scope.state.manifest
+    bounds = manifest.column(column.id, column.bounds_since)
+    kind = bounds.low.dtype.kind
+    if low is None or high is None or isinstance(low, bytes) != (kind == "S"):
+        return list(manifest.batches)
+    if isinstance(low, bytes) and isinstance(high, bytes):
+        ends = np.array(low, f"S{max(1, len(low))}"), np.array(high, f"S{max(1, len(high))}")
+        inside = (bounds.high >= ends[0]) & (bounds.low <= ends[1])
+    elif kind == "i" and -(2**63) <= int(low) and int(high) < 2**63:
+        inside = (bounds.high >= int(low)) & (bounds.low <= int(high))
+    else:
+        return list(manifest.batches)
+    return [manifest.batches[i] for i in np.flatnonzero(inside | ~bounds.bounded)]

@@ -1,0 +1,278 @@
+"""The write door: new versions for one or more scopes -> one atomic commit.
+
+    check rows ─ hash keys ─┐ scope lock: locate at the head, decide, mark ─┐ commit mutex: _seq, log, memory ─┐ wait for the sync
+                            └───────────────────────────────────────────────┴──────────────────────────────────┘
+Everything that can be done before a lock is done before it.  A refusal depends on the head just as a result does, so it too
+waits until that head is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from flightkalam import failpoints
+from flightkalam.clock import id_after
+from flightkalam.errors import Conflict, DuplicateKey, NotNullViolation
+from flightkalam.hot import log
+from flightkalam.hot.rows import cold_marks, hot_marks
+from flightkalam.hot.segments import SegmentWriter, file_of
+from flightkalam.hot.store import apply, batch_schema
+from flightkalam.model.keys import combined, first_duplicate, key_text
+from flightkalam.model.schema import DELETED, Table, TableSchema
+from flightkalam.storage.kv import Batch
+from flightkalam.table.locate import Located, Probe, locate
+from flightkalam.table.scopes import OpenScope, Scopes
+
+LAST_SEQ = b"last_seq"
+
+
+class OnConflict(Enum):
+    """What happens to a new row whose key is visible."""
+
+    ERROR = "error"
+    IGNORE = "ignore"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """New versions for one scope.
+
+    :param table: the table as planned; the commit refuses if its schema has changed since.
+    :param rows: every stored column in storage types, in schema order; `_deleted` last when some are tombstones.
+    :param segment: name of the segment file that holds exactly these rows, for a large write.
+    :param fresh_keys: the keys were drawn for these rows, so that nothing can hold them already.
+    """
+
+    table: Table
+    owner: str | None
+    rows: pa.Table
+    segment: str | None = None
+    on_conflict: OnConflict = OnConflict.ERROR
+    fresh_keys: bool = False
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit did: versions written per mutation, and the position to wait for (already waited for)."""
+
+    rows: tuple[int, ...]
+    first_seq: int
+    segments: frozenset[str]  # segment files that the log now names
+
+
+class SchemaMoved(Conflict):
+    """The table changed between plan and commit: plan again."""
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """A mutation whose marks have been decided, under its scope's lock."""
+
+    mutation: Mutation
+    scope: OpenScope
+    hot: npt.NDArray[np.void]
+    cold: npt.NDArray[np.void]
+
+
+def check_rows(table: Table, rows: pa.Table) -> None:
+    """:raises NotNullViolation: a NULL where the table allows none (T-21)."""
+    for column in table.schema.columns:
+        if column.not_null and rows.column(column.name).null_count:
+            raise NotNullViolation(f'null value in column "{column.name}" of table "{table.qualified}", which is NOT NULL')
+
+
+def duplicate_key(table: Table, columns: Sequence[pa.Array], row: int) -> DuplicateKey:
+    names = ", ".join(c.name for c in table.schema.key_columns)
+    return DuplicateKey(
+        f'duplicate key in table "{table.qualified}": ({names}) = {key_text(columns, row)} already exists'
+    )
+
+
+class Writer:
+    """Commits mutations.
+
+    :param current: the committed table of an id, None when it was dropped.
+    """
+
+    def __init__(self, scopes: Scopes, current: Callable[[int], Table | None]) -> None:
+        self._scopes = scopes
+        self._door = scopes.door
+        self._current = current
+
+    def write(
+        self, mutations: Sequence[Mutation], extra: Callable[[Batch], None] | None = None
+    ) -> Committed:
+        """Check and commit mutations of distinct scopes, all or none; returns when they are durable.
+
+        :param extra: adds to the atomic batch, under the commit mutex: catalog changes, audit records.
+        :raises DuplicateKey, NotNullViolation: nothing was written.
+        :raises SchemaMoved: a table changed or went since it was planned; nothing was written.
+        """
+        probes = [self._prepared(m) for m in mutations]
+        opened = [self._scopes.open(m.table, m.owner) for m in mutations]
+        with ExitStack() as locks:
+            for scope in sorted(opened, key=lambda s: (s.scope.table_id, s.scope.owner or "")):
+                locks.enter_context(scope.lock)
+            head = self._door.store.appended
+            try:
+                decided = [
+                    self._decide(m, probe, scope) for (m, probe), scope in zip(probes, opened, strict=True)
+                ]
+            except DuplicateKey:
+                locks.close()
+                self._door.wait(head)
+                raise
+            failpoints.hit("write.decided")
+            position, first = self._commit(decided, extra)
+        failpoints.hit("write.appended")
+        self._door.wait(position)
+        failpoints.hit("write.durable")
+        used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
+        return Committed(tuple(d.mutation.rows.num_rows for d in decided), first, used)
+
+    def _prepared(self, mutation: Mutation) -> tuple[Mutation, Probe | None]:
+        """What needs no lock: NOT NULL, and one key twice in the statement."""
+        check_rows(mutation.table, mutation.rows)
+        if mutation.fresh_keys:
+            return mutation, None
+        columns = _key(mutation.table.schema, mutation.rows)
+        probe = Probe.of(columns)
+        twice = first_duplicate(probe.hashes, columns)
+        if twice is None:
+            return mutation, probe
+        if mutation.on_conflict is OnConflict.ERROR:
+            names = ", ".join(c.name for c in mutation.table.schema.key_columns)
+            raise DuplicateKey(
+                f'duplicate key in table "{mutation.table.qualified}": ({names}) = {key_text(columns, twice[0])} '
+                "is twice in the statement"
+            )
+        kept = _one_per_key(mutation.rows, probe, keep_last=mutation.on_conflict is OnConflict.UPDATE)
+        mutation = self._restaged(mutation, kept)
+        return mutation, Probe.of(_key(mutation.table.schema, kept))
+
+    def _restaged(self, mutation: Mutation, rows: pa.Table) -> Mutation:
+        """The mutation with some of its rows left out; what lay in a segment file gets another."""
+        if mutation.segment is None or not rows.num_rows:
+            return replace(mutation, rows=rows, segment=None)
+        by_id = _by_id(replace(mutation, rows=rows))
+        writer = SegmentWriter(self._scopes.log.folder, by_id.schema)
+        try:
+            for batch in by_id.to_batches(max_chunksize=65_536):
+                writer.add(batch)
+            return replace(mutation, rows=rows, segment=writer.finish())
+        except BaseException:
+            writer.discard()
+            raise
+
+    def _decide(self, mutation: Mutation, probe: Probe | None, scope: OpenScope) -> _Decided:
+        if probe is None:
+            return _Decided(mutation, scope, log.no_hot_marks(), log.no_cold_marks())
+        schema = mutation.table.schema
+        found = locate(self._scopes, scope, schema, probe)
+        visible = found.visible
+        if visible.any():
+            if mutation.on_conflict is OnConflict.ERROR:
+                raise duplicate_key(mutation.table, probe.columns, int(np.flatnonzero(visible)[0]))
+            if mutation.on_conflict is OnConflict.IGNORE:
+                keep = ~visible
+                mutation = self._restaged(mutation, mutation.rows.filter(pa.array(keep)))
+                found = Located(found.hot[keep], found.batch[keep], found.row[keep], found.deleted[keep])
+        return _marked(mutation, scope, found)
+
+    def _commit(self, decided: list[_Decided], extra: Callable[[Batch], None] | None) -> tuple[int, int]:
+        door, hot_log = self._door, self._scopes.log
+        total = sum(d.mutation.rows.num_rows for d in decided)
+        payloads = [_payload(d.mutation) for d in decided]
+        door.store.require_space(sum(p.nbytes for p in payloads if p is not None))
+        with door.mutex:
+            for d in decided:
+                current = self._current(d.mutation.table.id)
+                if current is None or current.schema.version != d.mutation.table.schema.version:
+                    raise SchemaMoved(f'table "{d.mutation.table.qualified}" changed while the statement ran; run it again')
+            batch = Batch()
+            first = at = door.ids.take(max(total, 1))
+            entries = []
+            for d, payload in zip(decided, payloads, strict=True):
+                entry = log.Entry(
+                    schema_version=d.mutation.table.schema.version,
+                    first_seq=at,
+                    rows=d.mutation.rows.num_rows,
+                    batch=payload,
+                    segment=d.mutation.segment,
+                    hot_marks=d.hot,
+                    cold_marks=d.cold,
+                )
+                if entry.rows:
+                    hot_log.put(batch, d.scope.scope, entry, d.mutation.table.schema)
+                    entries.append((d, entry))
+                at = id_after(at, entry.rows)
+            last = id_after(first, max(total, 1) - 1)
+            if extra is not None:
+                extra(batch)
+            if not len(batch):
+                return door.store.appended, first
+            batch.put("meta", LAST_SEQ, last.to_bytes(8, "big"))
+            # Into memory first: above the watermark no reader sees it, and once appended it may be published at once.
+            for d, entry in entries:
+                apply(d.scope.state.hot, entry, _by_id(d.mutation))
+            position = door.append(batch, last)
+            for d, _ in entries:
+                hot_log.schema_written(d.mutation.table.id, d.mutation.table.schema)
+        return position, first
+
+
+def _key(schema: TableSchema, rows: pa.Table) -> list[pa.Array]:
+    return [combined(rows.column(c.name)) for c in schema.key_columns]
+
+
+def _one_per_key(rows: pa.Table, probe: Probe, *, keep_last: bool) -> pa.Table:
+    """Drop all but the first or last row of each key, keeping the order."""
+    names = [f"k{i}" for i in range(len(probe.columns))]
+    keys = pa.table([*probe.columns, pa.array(np.arange(len(probe)))], names=[*names, "row"])
+    how = "max" if keep_last else "min"
+    kept = keys.group_by(names).aggregate([("row", how)]).column(f"row_{how}")
+    return rows.take(pa.array(np.sort(kept.to_numpy())))
+
+
+def _marked(mutation: Mutation, scope: OpenScope, found: Located) -> _Decided:
+    """The marks by which the new versions supersede the live ones."""
+    in_hot, in_cold = np.flatnonzero(found.hot >= 0), np.flatnonzero(found.batch >= 0)
+    ids = scope.state.hot.ids.values()
+    return _Decided(
+        mutation,
+        scope,
+        hot_marks(ids[found.hot[in_hot]], in_hot),
+        cold_marks(found.batch[in_cold], found.row[in_cold], in_cold),
+    )
+
+
+def _by_id(mutation: Mutation) -> pa.Table:
+    """The rows as the hot tier keeps them: columns named by field id."""
+    names = [str(c.id) for c in mutation.table.schema.columns]
+    rows = mutation.rows
+    if DELETED in rows.schema.names:
+        names.append(DELETED)
+    return rows.rename_columns(names)
+
+
+def _payload(mutation: Mutation) -> pa.RecordBatch | None:
+    if mutation.segment is not None:
+        return None
+    table = _by_id(mutation)
+    schema = batch_schema(mutation.table.schema)
+    if DELETED in table.schema.names:
+        schema = schema.append(pa.field(DELETED, pa.bool_(), nullable=False))
+    batches = table.cast(schema).combine_chunks().to_batches()
+    return batches[0] if batches else _empty(schema)
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in schema], schema=schema)

@@ -1,0 +1,90 @@
+"""The read door: request + snapshot -> scan plan.  Decides *what* is read; an engine decides how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyroaring import BitMap
+
+from flightkalam.model.predicate import TRUE, Always, Predicate
+from flightkalam.model.schema import DELETED, TableSchema
+from flightkalam.table.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a scan reads and what it is spared."""
+
+    table: str
+    scope: str
+    batches_total: int
+    pruned_by_range: int
+    pruned_by_bloom: int
+    batches_read: int
+    hot_rows: int
+    dead_rows: int
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """Everything an engine needs to read one table reference, immutable.
+
+    :param hot: live rows in memory, storage columns with `_deleted` and `_seq`; None when there are none.
+    :param clean: paths of batches of which every row counts.
+    :param dirty: paths of the others, with the row numbers to skip.
+    """
+
+    schema: TableSchema
+    hot: pa.Table | None
+    clean: tuple[str, ...]
+    dirty: tuple[tuple[str, BitMap], ...]
+    figures: Figures
+
+
+def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = False) -> ScanPlan:
+    """Choose the batches and rows that a statement may need.
+
+    :param predicate: what every row that counts satisfies; prunes, never filters.
+    :param tombstones: show the newest versions of deleted keys too.
+    """
+    manifest = snapshot.state.manifest
+    chosen = manifest.batches
+    if not isinstance(predicate, Always) and chosen:
+        mask = manifest.may_match(predicate, snapshot.table.schema)
+        chosen = tuple(chosen[i] for i in np.flatnonzero(mask))
+    clean: list[str] = []
+    dirty: list[tuple[str, BitMap]] = []
+    read = 0
+    for entry in chosen:
+        dead = snapshot.superseded(entry) if tombstones else snapshot.dead(entry)
+        path = str(snapshot.scope.folder / entry.file)
+        if not dead:
+            clean.append(path)
+        elif len(dead) < entry.rows:
+            dirty.append((path, dead))
+        else:
+            continue
+        read += 1
+    hot = _hot(snapshot, tombstones)
+    figures = Figures(
+        table=snapshot.table.qualified,
+        scope=snapshot.scope.scope.label,
+        batches_total=len(manifest.batches),
+        pruned_by_range=len(manifest.batches) - len(chosen),
+        pruned_by_bloom=0,
+        batches_read=read,
+        hot_rows=0 if hot is None else hot.num_rows,
+        dead_rows=sum(len(d) for _, d in dirty),
+    )
+    return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures)
+
+
+def _hot(snapshot: Snapshot, tombstones: bool) -> pa.Table | None:
+    cut = snapshot.hot()
+    table = cut.table
+    if cut.tombstones and not tombstones:
+        table = table.filter(pc.invert(table.column(DELETED)))
+    return table if table.num_rows else None

@@ -1,0 +1,140 @@
+"""The scopes that are open: for each its hot rows and its manifest, as one state that is swapped in one step.
+
+    ScopeState(layout 4)  hot rows after _seq 900, manifest version 12 (flushed_seq 900)
+         │  install of a flush at S = 1200, under the scope's write lock
+         ▼
+    ScopeState(layout 5)  hot rows after _seq 1200, manifest version 13 (flushed_seq 1200)
+
+A reader that pinned a watermark below 1200 keeps reading layout 4; the state stays while such a reader lives.  A reader never
+mixes two states, so it sees a row exactly once, whatever is flushed meanwhile (T-13).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flightkalam.cold import paths
+from flightkalam.cold.batch_file import BatchReader
+from flightkalam.cold.deletion_vectors import VectorCache
+from flightkalam.cold.manifest import Manifest
+from flightkalam.cold.manifests import Manifests
+from flightkalam.errors import Conflict
+from flightkalam.hot.rows import HotRows
+from flightkalam.hot.store import HotLog
+from flightkalam.model.ids import Scope
+from flightkalam.model.schema import Table
+from flightkalam.table.door import CommitDoor
+from flightkalam.table.key_cache import KeyCache
+
+
+@dataclass(frozen=True)
+class ScopeState:
+    """One layout of a scope: which rows are hot and which batches count."""
+
+    layout: int
+    manifest: Manifest
+    hot: HotRows
+
+
+@dataclass
+class OpenScope:
+    """A scope in memory.
+
+    `lock` is held by a writer from locating its keys to its commit, and by an install.  `installs` keeps flush and compaction
+    of one scope apart; writers never take it.
+    """
+
+    scope: Scope
+    folder: Path
+    state: ScopeState
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    installs: threading.Lock = field(default_factory=threading.Lock)
+    past: list[ScopeState] = field(default_factory=list)  # oldest first; for readers below state.flushed_seq
+    readers: int = 0
+    swept: bool = False  # files that no manifest names have been removed
+
+    def at(self, watermark: int) -> ScopeState:
+        """The layout that a reader at `watermark` uses.
+
+        :raises Conflict: the layout is gone, which only a reader without a pin can meet.
+        """
+        state = self.state
+        if state.manifest.flushed_seq <= watermark:
+            return state
+        for older in reversed(self.past):
+            if older.manifest.flushed_seq <= watermark:
+                return older
+        raise Conflict("the snapshot has expired; run the statement again")
+
+    def swap(self, state: ScopeState, oldest_pin: int) -> None:
+        """Make `state` the current one and keep what pinned readers still need.  Call with `lock` held."""
+        states = [*self.past, self.state]
+        following = [*states[1:], state]
+        self.past = [s for s, n in zip(states, following, strict=True) if n.manifest.flushed_seq > oldest_pin]
+        self.state = state
+
+
+class Scopes:
+    """Opens scopes on first use and keeps them."""
+
+    def __init__(
+        self,
+        log: HotLog,
+        manifests: Manifests,
+        door: CommitDoor,
+        *,
+        key_cache_bytes: int = 256 << 20,
+    ) -> None:
+        self.log = log
+        self.manifests = manifests
+        self.door = door
+        self.reader = BatchReader()
+        self.vectors = VectorCache()
+        self.keys = KeyCache(self.reader, key_cache_bytes)
+        self._lock = threading.Lock()
+        self._open: dict[Scope, OpenScope] = {}
+        self._opening: dict[Scope, threading.Lock] = {}
+
+    def open(self, table: Table, owner: str | None) -> OpenScope:
+        """The scope of a table for one owner (None for a SHARED table)."""
+        scope = Scope(table.id, owner if table.kind.per_user else None)
+        found = self._open.get(scope)
+        if found is not None:
+            return found
+        with self._lock:
+            gate = self._opening.setdefault(scope, threading.Lock())
+        with gate:
+            found = self._open.get(scope)
+            if found is None:
+                found = self._load(scope, table)
+                self._open[scope] = found
+        with self._lock:
+            self._opening.pop(scope, None)
+        return found
+
+    def _load(self, scope: Scope, table: Table) -> OpenScope:
+        folder = paths.scope_folder(self.manifests.root, table.folder, scope)
+        self.manifests.check_published(scope, folder, table.qualified)
+        manifest = self.manifests.get(scope)
+        hot = self.log.load(scope, manifest.flushed_seq)
+        return OpenScope(scope, folder, ScopeState(0, manifest, hot))
+
+    def opened(self) -> list[OpenScope]:
+        return list(self._open.values())
+
+    def of_table(self, table: Table) -> list[Scope]:
+        """Every scope of a table that has hot or cold rows, in order."""
+        found = set(self.manifests.scopes(table.id)) | set(self.log.scopes(table.id))
+        found |= {s.scope for s in self.opened() if s.scope.table_id == table.id}
+        return sorted(found, key=lambda s: s.owner or "")
+
+    def forget(self, table_id: int) -> list[OpenScope]:
+        """Drop the table's scopes from memory, returning those that were open."""
+        with self._lock:
+            gone = [s for s in self._open.values() if s.scope.table_id == table_id]
+            for s in gone:
+                del self._open[s.scope]
+        self.manifests.forget_table(table_id)
+        return gone

@@ -117,9 +117,7 @@ def write_batch(
     )
 
 
-def _write(
-    path: Path, table: pa.Table, schema: TableSchema, style: BatchStyle, bloom: Sequence[str], fpp: float
-) -> None:
+def _write(path: Path, table: pa.Table, schema: TableSchema, style: BatchStyle, bloom: Sequence[str], fpp: float) -> None:
     key = [pq.SortingColumn(schema.columns.index(c)) for c in schema.key_columns]
     filters = {name: {"ndv": style.row_group_rows, "fpp": fpp} for name in bloom}
     pq.write_table(

@@ -95,9 +95,7 @@ class Manifests:
     def stage(self, batch: Batch, manifest: Manifest, folder: Path) -> CacheEntry:
         """Add a manifest to an atomic batch.  Its commit is the manifest's commit."""
         etag = self.entry(manifest.scope)
-        entry = CacheEntry(
-            manifest, etag.etag if etag else "", self._clock.now_us(), str(folder / paths.MANIFEST), PENDING
-        )
+        entry = CacheEntry(manifest, etag.etag if etag else "", self._clock.now_us(), str(folder / paths.MANIFEST), PENDING)
         batch.put(FAMILY, scope_bytes(manifest.scope), _encode(entry))
         return entry
 

@@ -14,7 +14,7 @@ reads, and a pending manifest, which is published when the scope is opened.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,13 +67,10 @@ class _Written:
 
 
 class Flusher:
-    def __init__(
-        self, scopes: Scopes, clock: Clock, settings: FlushSettings, current: Callable[[int], Table | None]
-    ) -> None:
+    def __init__(self, scopes: Scopes, clock: Clock, settings: FlushSettings) -> None:
         self._scopes = scopes
         self._clock = clock
         self._settings = settings
-        self._current = current
 
     def flush(self, table: Table, owner: str | None, cancelled: threading.Event | None = None) -> Flushed:
         """Flush one scope up to the durable watermark.
@@ -82,8 +79,8 @@ class Flusher:
         """
         scope = self._scopes.open(table, owner)
         with scope.installs:
-            sweep_orphans(scope)
-            table = self._current(table.id) or table
+            self._sweep(scope)
+            table = self._scopes.current(table.id) or table
             state, watermark = scope.state, self._scopes.door.watermark
             dead = state.hot.superseded_by
             n = int(np.searchsorted(state.hot.ids.values(), watermark, "right"))
@@ -104,10 +101,29 @@ class Flusher:
                 if scope.state is state:  # not installed: the files are nobody's
                     _discard(scope, [w.entry for w in written])
                 raise
-            self._publish(scope, table, watermark)
-        return Flushed(
-            tuple(w.entry.number for w in written), len(live), sum(w.entry.size_bytes for w in written)
-        )
+            files = [g.source for g in state.hot.segments if g.source is not None and g.start < n]
+            self._publish(scope, table, watermark, files)
+        return Flushed(tuple(w.entry.number for w in written), len(live), sum(w.entry.size_bytes for w in written))
+
+    def _sweep(self, scope: OpenScope) -> None:
+        """Before the scope's first install in this process: finish the trim that a crash cut short, and remove files that no
+        committed manifest names."""
+        if scope.swept:
+            return
+        manifest, log_ = scope.state.manifest, self._scopes.log
+        flushed = [loaded.entry for loaded in log_.entries(scope.scope) if loaded.entry.first_seq <= manifest.flushed_seq]
+        if flushed:
+            files = [file_of(entry.segment) for entry in flushed if entry.segment is not None]
+            batch = Batch()
+            log_.trim(batch, scope.scope, manifest.flushed_seq, files)
+            self._scopes.door.store.commit(batch)
+            log_.remove_files(files)
+        keep = {b.file for b in manifest.batches} | {b.dead.file for b in manifest.batches if b.dead is not None}
+        for path in scope.folder.iterdir() if scope.folder.is_dir() else ():
+            ours = paths.batch_number(path.name) is not None or paths.is_vectors(path.name)
+            if path.is_file() and (path.name.endswith(objects.TEMPORARY) or (ours and path.name not in keep)):
+                objects.remove(path)
+        scope.swept = True
 
     def _numbered(self, manifest: Manifest, live: I64) -> Iterator[tuple[int, I64]]:
         """Cut the rows into batches and number them."""
@@ -166,7 +182,7 @@ class Flusher:
         with scope.lock:
             places = _places(written, n)
             with door.mutex:
-                if self._current(table.id) is None:
+                if self._scopes.current(table.id) is None:
                     raise Cancelled(f'table "{table.qualified}" was dropped during the flush')
                 batch = Batch()
                 manifest = edit.apply(state.manifest, self._clock.now_us())
@@ -198,15 +214,10 @@ class Flusher:
             )
             batch.put("log", loaded.key, log.encode(entry))
 
-    def _publish(self, scope: OpenScope, table: Table, watermark: int) -> None:
+    def _publish(self, scope: OpenScope, table: Table, watermark: int, files: list[str]) -> None:
         """Step 4.  Whatever fails here is done again when the scope is next opened."""
         scopes = self._scopes
         scopes.manifests.publish(scope.scope, scope.folder, table.qualified)
-        files = [
-            s
-            for s in (segment_file(e.entry) for e in scopes.log.entries(scope.scope) if e.entry.first_seq <= watermark)
-            if s
-        ]
         batch = Batch()
         scopes.log.trim(batch, scope.scope, watermark, files)
         failpoints.hit("flush.before_trim")
@@ -229,10 +240,6 @@ def _places(written: list[_Written], n: int) -> _Places:
         batch[w.hot_rows] = w.entry.number
         row[w.hot_rows] = np.arange(len(w.hot_rows))
     return _Places(batch, row)
-
-
-def segment_file(entry: log.Entry) -> str | None:
-    return None if entry.segment is None else file_of(entry.segment)
 
 
 def hot_table(hot: HotRows, rows: I64, schema: TableSchema) -> pa.Table:
@@ -286,18 +293,3 @@ def _bloom_columns(schema: TableSchema, chosen: tuple[str, ...] | None) -> list[
 def _discard(scope: OpenScope, entries: list[BatchEntry]) -> None:
     for entry in entries:
         objects.remove(scope.folder / entry.file)
-
-
-def sweep_orphans(scope: OpenScope) -> int:
-    """Remove files that no committed manifest names, before the scope's first install in this process."""
-    if scope.swept:
-        return 0
-    manifest, removed = scope.state.manifest, 0
-    keep = {b.file for b in manifest.batches} | {b.dead.file for b in manifest.batches if b.dead is not None}
-    for path in scope.folder.iterdir() if scope.folder.is_dir() else ():
-        ours = paths.batch_number(path.name) is not None or paths.is_vectors(path.name)
-        if path.is_file() and (path.name.endswith(objects.TEMPORARY) or (ours and path.name not in keep)):
-            objects.remove(path)
-            removed += 1
-    scope.swept = True
-    return removed

@@ -531,7 +531,7 @@ def widens(old: ColumnType, new: ColumnType) -> bool:
     if pair == ("float", "float"):
         return old == REAL and new == DOUBLE
     if pair == ("decimal", "decimal"):
-        return (new.scale or 0) >= (old.scale or 0) and (new.precision or 0) - (new.scale or 0) >= (
-            old.precision or 0
-        ) - (old.scale or 0)
+        return (new.scale or 0) >= (old.scale or 0) and (new.precision or 0) - (new.scale or 0) >= (old.precision or 0) - (
+            old.scale or 0
+        )
     return pair in {("date", "timestamp"), ("json", "text"), ("uuid", "text")}

@@ -11,12 +11,21 @@ be durable; it moves when the sync thread has synced, in one step for all commit
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from flightkalam.clock import Snowflakes
 from flightkalam.storage.kv import Batch, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A reader's hold on a watermark."""
+
+    number: int
+    watermark: int
 
 
 class CommitDoor:
@@ -34,7 +43,8 @@ class CommitDoor:
         self._publish = threading.Lock()
         self._pending: deque[tuple[int, int]] = deque()  # (store position, last _seq), in order
         self._synced = 0
-        self._pins: Counter[int] = Counter()
+        self._pins: dict[int, Pin] = {}
+        self._last_pin = 0
         store.on_synced(self._on_synced)
 
     @property
@@ -65,27 +75,37 @@ class CommitDoor:
 
     # -- readers ----------------------------------------------------------------------------------------------
 
-    def pin(self) -> int:
+    def pin(self) -> Pin:
         """Take the watermark and keep every scope readable at it until `unpin`."""
         with self._publish:
-            self._pins[self._watermark] += 1
-            return self._watermark
+            self._last_pin += 1
+            pin = Pin(self._last_pin, self._watermark)
+            self._pins[pin.number] = pin
+            return pin
 
-    def unpin(self, watermark: int) -> None:
+    def unpin(self, pin: Pin) -> None:
         with self._publish:
-            self._pins[watermark] -= 1
-            if self._pins[watermark] <= 0:
-                del self._pins[watermark]
+            self._pins.pop(pin.number, None)
 
     def oldest_pin(self) -> int:
         """The lowest watermark that a reader still holds; the current one when there is none."""
         with self._publish:
-            return min(self._pins, default=self._watermark)
+            return min((p.watermark for p in self._pins.values()), default=self._watermark)
+
+    def readers_before(self) -> int:
+        """A mark between the readers there are and those to come, for `readers_gone`."""
+        with self._publish:
+            return self._last_pin
+
+    def readers_gone(self, mark: int) -> bool:
+        """Whether every reader from before the mark has ended."""
+        with self._publish:
+            return all(number > mark for number in self._pins)
 
     @contextmanager
     def pinned(self) -> Iterator[int]:
-        watermark = self.pin()
+        pin = self.pin()
         try:
-            yield watermark
+            yield pin.watermark
         finally:
-            self.unpin(watermark)
+            self.unpin(pin)

@@ -96,9 +96,7 @@ def _match_batch(
     keys = scopes.keys.get(scope.folder, entry, schema)
     probes, rows = keys.index.probe(ordered, probe.order)
     if len(rows) and not is_exact(probe.columns):
-        same = same_keys(
-            [c.take(pa.array(probes)) for c in probe.columns], [c.take(pa.array(rows)) for c in keys.columns]
-        )
+        same = same_keys([c.take(pa.array(probes)) for c in probe.columns], [c.take(pa.array(rows)) for c in keys.columns])
         probes, rows = probes[same], rows[same]
     if not len(rows):
         return
@@ -163,7 +161,7 @@ def _by_extremes(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[Ba
     if isinstance(low, bytes) and isinstance(high, bytes):
         ends = np.array(low, f"S{max(1, len(low))}"), np.array(high, f"S{max(1, len(high))}")
         inside = (bounds.high >= ends[0]) & (bounds.low <= ends[1])
-    elif kind == "i" and -(2**63) <= int(low) and int(high) < 2**63:
+    elif kind == "i" and int(low) >= -(2**63) and int(high) < 2**63:
         inside = (bounds.high >= int(low)) & (bounds.low <= int(high))
     else:
         return list(manifest.batches)

@@ -24,6 +24,7 @@ from flightkalam.hot import log
 from flightkalam.hot.rows import cold_marks, hot_marks
 from flightkalam.hot.segments import SegmentWriter, file_of
 from flightkalam.hot.store import apply, batch_schema
+from flightkalam.model.ids import Scope
 from flightkalam.model.keys import combined, first_duplicate, key_text
 from flightkalam.model.schema import DELETED, Table, TableSchema
 from flightkalam.storage.kv import Batch
@@ -91,25 +92,17 @@ def check_rows(table: Table, rows: pa.Table) -> None:
 
 def duplicate_key(table: Table, columns: Sequence[pa.Array], row: int) -> DuplicateKey:
     names = ", ".join(c.name for c in table.schema.key_columns)
-    return DuplicateKey(
-        f'duplicate key in table "{table.qualified}": ({names}) = {key_text(columns, row)} already exists'
-    )
+    return DuplicateKey(f'duplicate key in table "{table.qualified}": ({names}) = {key_text(columns, row)} already exists')
 
 
 class Writer:
-    """Commits mutations.
+    """Commits mutations."""
 
-    :param current: the committed table of an id, None when it was dropped.
-    """
-
-    def __init__(self, scopes: Scopes, current: Callable[[int], Table | None]) -> None:
+    def __init__(self, scopes: Scopes) -> None:
         self._scopes = scopes
         self._door = scopes.door
-        self._current = current
 
-    def write(
-        self, mutations: Sequence[Mutation], extra: Callable[[Batch], None] | None = None
-    ) -> Committed:
+    def write(self, mutations: Sequence[Mutation], extra: Callable[[Batch], None] | None = None) -> Committed:
         """Check and commit mutations of distinct scopes, all or none; returns when they are durable.
 
         :param extra: adds to the atomic batch, under the commit mutex: catalog changes, audit records.
@@ -123,9 +116,7 @@ class Writer:
                 locks.enter_context(scope.lock)
             head = self._door.store.appended
             try:
-                decided = [
-                    self._decide(m, probe, scope) for (m, probe), scope in zip(probes, opened, strict=True)
-                ]
+                decided = [self._decide(m, probe, scope) for (m, probe), scope in zip(probes, opened, strict=True)]
             except DuplicateKey:
                 locks.close()
                 self._door.wait(head)
@@ -137,6 +128,33 @@ class Writer:
         failpoints.hit("write.durable")
         used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
         return Committed(tuple(d.mutation.rows.num_rows for d in decided), first, used)
+
+    def write_new(self, mutation: Mutation, create: Callable[[Batch], None], publish: Callable[[], None]) -> Committed:
+        """Commit the first rows of a table together with the table itself.
+
+        :param create: adds the catalog's records to the atomic batch, under the commit mutex.
+        :param publish: makes the table known, once the commit is durable.
+        """
+        mutation, _ = self._prepared(mutation)
+        payload, door, rows = _payload(mutation), self._door, mutation.rows.num_rows
+        door.store.require_space(payload.nbytes if payload is not None else 0)
+        scope = Scope(mutation.table.id, mutation.owner if mutation.table.kind.per_user else None)
+        with door.mutex:
+            batch = Batch()
+            create(batch)
+            first = door.ids.take(max(rows, 1))
+            entry = log.Entry(mutation.table.schema.version, first, rows, payload, mutation.segment)
+            if rows:
+                self._scopes.log.put(batch, scope, entry, mutation.table.schema)
+            last = id_after(first, max(rows, 1) - 1)
+            batch.put("meta", LAST_SEQ, last.to_bytes(8, "big"))
+            failpoints.hit("write_new.before_append")
+            position = door.append(batch, last)
+            # Under the mutex, because nobody may build on a table that a crash could still take away.
+            door.wait(position)
+            publish()
+        used = frozenset((file_of(mutation.segment),)) if mutation.segment is not None else frozenset()
+        return Committed((rows,), first, used)
 
     def _prepared(self, mutation: Mutation) -> tuple[Mutation, Probe | None]:
         """What needs no lock: NOT NULL, and one key twice in the statement."""
@@ -194,7 +212,7 @@ class Writer:
         door.store.require_space(sum(p.nbytes for p in payloads if p is not None))
         with door.mutex:
             for d in decided:
-                current = self._current(d.mutation.table.id)
+                current = self._scopes.current(d.mutation.table.id)
                 if current is None or current.schema.version != d.mutation.table.schema.version:
                     raise SchemaMoved(f'table "{d.mutation.table.qualified}" changed while the statement ran; run it again')
             batch = Batch()

@@ -12,6 +12,7 @@ mixes two states, so it sees a row exactly once, whatever is flushed meanwhile (
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,19 +78,24 @@ class OpenScope:
 
 
 class Scopes:
-    """Opens scopes on first use and keeps them."""
+    """Opens scopes on first use and keeps them.
+
+    :param current: the committed table of an id, None when it was dropped.
+    """
 
     def __init__(
         self,
         log: HotLog,
         manifests: Manifests,
         door: CommitDoor,
+        current: Callable[[int], Table | None],
         *,
         key_cache_bytes: int = 256 << 20,
     ) -> None:
         self.log = log
         self.manifests = manifests
         self.door = door
+        self.current = current
         self.reader = BatchReader()
         self.vectors = VectorCache()
         self.keys = KeyCache(self.reader, key_cache_bytes)
@@ -119,6 +125,8 @@ class Scopes:
         self.manifests.check_published(scope, folder, table.qualified)
         manifest = self.manifests.get(scope)
         hot = self.log.load(scope, manifest.flushed_seq)
+        if self.current(table.id) is None:  # looked at last: a drop deletes rows and manifests in one commit
+            raise Conflict(f'table "{table.qualified}" was dropped while the statement ran')
         return OpenScope(scope, folder, ScopeState(0, manifest, hot))
 
     def opened(self) -> list[OpenScope]:

@@ -1,0 +1,287 @@
+"""Builds every part from the configuration, and starts and stops them in order.  The one file that names concrete classes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flightkalam import __version__, telemetry
+from flightkalam.auth.accounts import Accounts
+from flightkalam.auth.tokens import Tokens
+from flightkalam.catalog.catalog import Catalog
+from flightkalam.catalog.providers import SYSTEM, Providers
+from flightkalam.clock import Clock, Snowflakes, SystemClock, node_number
+from flightkalam.cold.batch_file import BatchStyle
+from flightkalam.cold.manifests import Manifests
+from flightkalam.config import Config, is_loopback
+from flightkalam.errors import ConfigError
+from flightkalam.flight.service import FlightKalamServer
+from flightkalam.hot.store import HotLog
+from flightkalam.jobs.cleanup import Cleanup
+from flightkalam.jobs.flush import Flusher, FlushSettings
+from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.model.schema import Table
+from flightkalam.query.duckdb_engine import DuckDBEngine
+from flightkalam.query.guard import Guard, Limits
+from flightkalam.session import Service, maintenance
+from flightkalam.session.cache import Recent
+from flightkalam.session.parts import Parts
+from flightkalam.storage.kv import Batch, Store
+from flightkalam.table.door import CommitDoor
+from flightkalam.table.mutate import LAST_SEQ, Writer
+from flightkalam.table.scopes import Scopes
+from flightkalam.table.staging import Staging
+
+_RESERVED = b"reserved_id"
+_TICKET_KEY = b"ticket_key"
+log = telemetry.logger("app")
+
+
+@dataclass
+class Kalam:
+    """A running service in this process, without its listener.
+
+    :param root_password: what was made up for `root` at the first start, to be shown once.
+    """
+
+    config: Config
+    parts: Parts
+    service: Service
+    store: Store
+    ticket_key: bytes
+    root_password: str | None
+    _engine: DuckDBEngine
+
+    def close(self) -> None:
+        """Stop in the reverse order of the start.  Everything acknowledged is on disk before this, too."""
+        self.service.close()
+        self.parts.jobs.close()
+        self._engine.close()
+        self.store.close()
+
+
+def open_kalam(config: Config, clock: Clock | None = None) -> Kalam:
+    """Open the data directory and build everything that serves it.
+
+    :raises ConfigError: the directory cannot be used: in use by another server, of a newer format, not writable.
+    :raises DataCorrupted: what is in it does not match its checksums.
+    """
+    clock = clock or SystemClock()
+    root = config.server.data_dir
+    _make_writable(root)
+    store = Store(root / "store", durable=config.storage.durability == "sync")
+    try:
+        return _build(config, clock, root, store)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _make_writable(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as e:
+        raise ConfigError(f"the data directory {root} cannot be written: {e.strerror}; choose another --data-dir") from None
+
+
+def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
+    catalog = Catalog(store, clock)
+    ids = _snowflakes(config, clock, store)
+    door = CommitDoor(store, ids, _number(store, LAST_SEQ))
+    hot_log = HotLog(store, root / "hot")
+    hot_log.sweep()
+    manifests = Manifests(store, clock, root / "cold", config.manifest.max_entries)
+
+    def current(table_id: int) -> Table | None:
+        return catalog.state.tables.get(table_id)
+
+    scopes = Scopes(hot_log, manifests, door, current, key_cache_bytes=config.manifest.key_cache_bytes)
+    engine = _engine(config, root, ids)
+    jobs = Jobs(store, clock)
+    cleanup = Cleanup(store, hot_log, manifests, door)
+    accounts = Accounts(store, clock, config)
+    parts = Parts(
+        config=config,
+        clock=clock,
+        ids=ids,
+        counters=telemetry.Counters(),
+        catalog=catalog,
+        providers=Providers(),
+        accounts=accounts,
+        tokens=Tokens(store, clock, config, accounts),
+        scopes=scopes,
+        writer=Writer(scopes),
+        staging=Staging(hot_log.folder, config.storage.hot_stage_bytes, config.ingest.batch_rows),
+        engine=engine,
+        guard=Guard(engine, Limits(max_chars=config.server.max_sql_bytes * 2)),
+        statements=Recent(1_024),
+        descriptions=Recent(1_024),
+        jobs=jobs,
+        cleanup=cleanup,
+    )
+    jobs.register("flush", _flush_executor(parts, Flusher(scopes, clock, _flush_settings(config))))
+    jobs.register("cleanup", cleanup.run)
+    _register_providers(parts)
+    password = accounts.ensure_root()
+    jobs.start()
+    cleanup.resume(jobs)
+    return Kalam(config, parts, Service(parts), store, _ticket_key(store), password, engine)
+
+
+def _number(store: Store, key: bytes) -> int:
+    return int.from_bytes(store.get("meta", key) or b"\0", "big")
+
+
+def _snowflakes(config: Config, clock: Clock, store: Store) -> Snowflakes:
+    def reserve(id_: int) -> None:
+        batch = Batch()
+        batch.put("meta", _RESERVED, id_.to_bytes(8, "big"))
+        store.append(batch)
+
+    floor = max(_number(store, LAST_SEQ), _number(store, _RESERVED))
+    return Snowflakes(clock, node_number(config.server.node_id), floor=floor, reserve=reserve)
+
+
+def _engine(config: Config, root: Path, ids: Snowflakes) -> DuckDBEngine:
+    memory = config.engine.memory_bytes(_ram_bytes())
+    return DuckDBEngine(
+        directories=[root / "cold"],
+        ids=ids.ids,
+        version=f"FlightKalam {__version__}",
+        memory_limit=f"{memory}B",
+        threads=config.engine.threads or None,
+        temp_directory=root / "tmp",
+    )
+
+
+def _ram_bytes() -> int:
+    """Memory of the machine, or of the container that the process is confined to."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total
+
+
+def _flush_settings(config: Config) -> FlushSettings:
+    return FlushSettings(config.flush.rows_per_batch, BatchStyle(config.flush.row_group_rows, config.flush.compression))
+
+
+def _flush_executor(parts: Parts, flusher: Flusher) -> Callable[[Job, threading.Event], dict[str, Any]]:
+    def run(job: Job, cancelled: threading.Event) -> dict[str, Any]:
+        total = {"batches": 0, "rows": 0, "bytes": 0}
+        for name in job.parameters["tables"]:
+            table = parts.catalog.state.find(*name.split(".", 1))
+            if not isinstance(table, Table):
+                continue  # dropped since
+            for scope in parts.scopes.of_table(table):
+                done = flusher.flush(table, scope.owner, cancelled)
+                total["batches"] += len(done.batches)
+                total["rows"] += done.rows
+                total["bytes"] += done.bytes
+        parts.counters.add("flush_rows", total["rows"])
+        return total
+
+    return run
+
+
+def _register_providers(parts: Parts) -> None:
+    parts.providers.register(SYSTEM, "jobs", maintenance.JOBS_SCHEMA, lambda _: maintenance.jobs_table(parts.jobs.list()))
+
+
+def _ticket_key(store: Store) -> bytes:
+    """The key that signs tickets; kept, so that they outlive a restart."""
+    key = store.get("accounts", b"\0" + _TICKET_KEY)
+    if key is None:
+        key = secrets.token_bytes(32)
+        batch = Batch()
+        batch.put("accounts", b"\0" + _TICKET_KEY, key)
+        store.commit(batch)
+    return key
+
+
+# -- serving ----------------------------------------------------------------------------------------------------------
+
+
+class Listener:
+    """The service with its listener.  `close` drains."""
+
+    def __init__(self, kalam: Kalam) -> None:
+        server = kalam.config.server
+        scheme = "grpc+tls" if server.tls else "grpc"
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        self.kalam = kalam
+        self._server = FlightKalamServer(
+            kalam.service,
+            f"{scheme}://{host}:{server.port}",
+            tls_certificates=_certificates(server.tls_cert, server.tls_key),
+            verify_client=server.tls_client_ca is not None,
+            root_certificates=_read(server.tls_client_ca) if server.tls_client_ca is not None else None,
+            ticket_key=kalam.ticket_key,
+        )
+        self.location = f"{scheme}://{host}:{self._server.port}"
+
+    def close(self) -> bool:
+        """Let running results end, then close everything; whether every call has ended."""
+        ended = self._server.drain(self.kalam.config.server.drain_seconds)
+        self.kalam.close()
+        return ended
+
+
+def _certificates(cert: Path | None, key: Path | None) -> list[tuple[bytes, bytes]] | None:
+    return None if cert is None or key is None else [(_read(cert), _read(key))]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise ConfigError(f"{path} cannot be read: {e.strerror}") from None
+
+
+def listen(config: Config) -> Listener:
+    """:raises ConfigError: the port is taken, or the data directory cannot be used."""
+    kalam = open_kalam(config)
+    try:
+        return Listener(kalam)
+    except OSError as e:
+        kalam.close()
+        where = f"{config.server.host}:{config.server.port}"
+        raise ConfigError(f"cannot listen on {where}: {str(e).splitlines()[0]}; choose another --port") from None
+    except BaseException:
+        kalam.close()
+        raise
+
+
+def serve(config: Config, announce: Callable[[str], None]) -> int:
+    """Serve until SIGTERM or SIGINT, then drain and stop; returns the exit code."""
+    telemetry.configure(config.log)
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    listener = listen(config)
+    password = listener.kalam.root_password
+    if password is not None:
+        announce(f"The first start made the account root with the password {password}  (shown this once)")
+    if not config.server.tls and not is_loopback(config.server.host):
+        log.warning("plain_text_beyond_loopback", host=config.server.host)
+    announce(f"FlightKalam ready {listener.location}")
+    stop.wait()
+    log.info("draining", seconds=config.server.drain_seconds)
+    ended = listener.close()
+    log.info("stopped", every_call_ended=ended)
+    return 0

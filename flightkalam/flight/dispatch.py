@@ -1,0 +1,396 @@
+"""Which command does what: one table, one row per command, ticket or action.
+
+A row says how its bytes are decoded and what answers each RPC that may carry it; an RPC without an entry is refused.
+To add a command: its message to the .proto, its dataclass and decoder to commands.py, and one row here.
+
+| where from                  | row                | entry                        |
+|-----------------------------|--------------------|------------------------------|
+| GetFlightInfo, descriptor   | the Any's message  | info                         |
+| GetSchema, descriptor       | the Any's message  | schema                       |
+| DoGet, ticket               | the Any's message  | get                          |
+| DoPut, first message        | the Any's message  | put                          |
+| DoAction, type              | the action's type  | action (list of result bodies) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from flightkalam.errors import BadRequest, InternalError, InvalidValue, KalamError, UndefinedObject, Unsupported
+from flightkalam.flight import commands as c
+from flightkalam.flight import metadata, sql_info
+from flightkalam.flight.credentials import SESSION_COOKIE, session_cookie
+from flightkalam.flight.ports import IngestRequest, Planned, Service, Session
+from flightkalam.flight.streams import Key, Streams
+from flightkalam.flight.tickets import Kind, Tickets, unknown_ticket
+from flightkalam.flight.uploads import Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One RPC: whose it is and what it can reach."""
+
+    service: Service
+    session: Session
+    headers: dict[str, str]
+    user_agent: str
+    context: flight.ServerCallContext
+    tickets: Tickets
+    streams: Streams
+    raw: bytes  # the command or ticket as it came
+
+    @property
+    def user(self) -> str:
+        return self.session.identity.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What GetFlightInfo says: the result's schema, its size, and the ticket that fetches it."""
+
+    schema: pa.Schema
+    ticket: bytes
+    total: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command.
+
+    :param message: the message type that an action's Any must hold; None if the body travels bare.
+    :param finishing: also answered while the server drains, since it ends what was begun before.
+    """
+
+    decode: Callable[[bytes], Any]
+    info: Callable[[Call, Any], Answer] | None = None
+    schema: Callable[[Call, Any], pa.Schema] | None = None
+    get: Callable[[Call, Any], flight.FlightDataStream] | None = None
+    put: Callable[[Call, Any, Upload], bytes] | None = None
+    action: Callable[[Call, Any], list[bytes]] | None = None
+    message: str | None = None
+    description: str = ""
+    finishing: bool = False
+
+
+# -------------------------------------------------------------------------------------------------------- statements
+
+
+def _answer(call: Call, planned: Planned) -> Answer:
+    if not len(planned.schema):
+        raise InternalError("a result without columns was planned; clients take it for a broken stream")
+    sealed = call.tickets.seal(Kind.STATEMENT, planned.handle, call.user)
+    return Answer(planned.schema, c.encode_statement_ticket(sealed), planned.total)
+
+
+def _plan(call: Call, command: c.Statement) -> Answer:
+    return _answer(call, call.session.plan(command.sql, command.transaction))
+
+
+def _plan_prepared(call: Call, command: c.Handle) -> Answer:
+    return _answer(call, call.session.plan_prepared(command.handle))
+
+
+def _describe(call: Call, command: c.Statement) -> pa.Schema:
+    return call.session.describe(command.sql, command.transaction)
+
+
+def _describe_prepared(call: Call, command: c.Handle) -> pa.Schema:
+    return call.session.describe_prepared(command.handle)
+
+
+def _fetch(call: Call, command: c.Handle) -> flight.FlightDataStream:
+    return _stream(call, call.tickets.open(Kind.STATEMENT, command.handle, call.user))
+
+
+def _fetch_prepared(call: Call, command: c.Handle) -> flight.FlightDataStream:
+    """For clients that send the prepared command itself as ticket."""
+    return _stream(call, call.session.plan_prepared(command.handle).handle)
+
+
+def _stream(call: Call, handle: bytes) -> flight.FlightDataStream:
+    key = (call.user, handle)
+    call.streams.check(key)
+    return call.streams.serve(call.session.fetch(handle), key, call.context, call.user_agent)
+
+
+def _update(call: Call, command: c.Statement, upload: Upload) -> bytes:
+    # Clients send the command alone: to ask for the stream's schema here would wait for one that never comes.
+    return c.encode_update_result(call.session.update(command.sql, command.transaction))
+
+
+def _bind(call: Call, command: c.Handle, upload: Upload) -> bytes:
+    call.session.bind(command.handle, upload.table())
+    return c.encode_bind_result(command.handle)
+
+
+def _update_prepared(call: Call, command: c.Handle, upload: Upload) -> bytes:
+    schema = upload.schema()
+    rows = upload.batches() if schema is not None and len(schema) else None
+    return c.encode_update_result(call.session.update_prepared(command.handle, rows))
+
+
+def _ingest(call: Call, request: IngestRequest, upload: Upload) -> bytes:
+    schema = upload.schema()
+    if schema is None or not len(schema):
+        raise BadRequest(f'ingest into "{request.table}": the stream has no columns; send at least a schema')
+    return c.encode_update_result(call.session.ingest(request, schema, upload.batches(), call.headers))
+
+
+def _prepare(call: Call, command: c.Statement) -> list[bytes]:
+    p = call.session.prepare(command.sql, command.transaction)
+    return [c.encode_prepared(p.handle, p.schema, p.parameters, p.is_update)]
+
+
+def _close_prepared(call: Call, command: c.Handle) -> list[bytes]:
+    call.session.close_prepared(command.handle)
+    return []
+
+
+# ---------------------------------------------------------------------------------------------------- fixed results
+
+
+def _listing(
+    decode: Callable[[bytes], Any], schema: Callable[[Any], pa.Schema], rows: Callable[[Call, Any], pa.RecordBatch]
+) -> Row:
+    """A row whose ticket is the command itself: it is evaluated, with the caller's rights, when it is fetched."""
+
+    def get(call: Call, command: Any) -> flight.FlightDataStream:
+        pieces = metadata.in_pieces(rows(call, command))
+        return flight.RecordBatchStream(pa.RecordBatchReader.from_batches(schema(command), pieces))
+
+    return Row(
+        decode,
+        info=lambda call, command: Answer(schema(command), call.raw),
+        schema=lambda call, command: schema(command),
+        get=get,
+    )
+
+
+def _tables(call: Call, q: c.GetTables) -> pa.RecordBatch:
+    found = call.session.tables(q.catalog, q.schema_pattern, q.table_pattern, q.types, q.include_schema)
+    return metadata.tables(found, q.include_schema)
+
+
+def _primary_keys(call: Call, q: c.TableRef) -> pa.RecordBatch:
+    """A table that does not exist has no key: to these listings that is an empty answer, not an error."""
+    try:
+        columns = call.session.primary_key(q.catalog, q.schema, q.table)
+    except UndefinedObject:
+        columns = []
+    return metadata.primary_keys(q.catalog, q.schema, q.table, columns)
+
+
+# ------------------------------------------------------------------------------------------- transactions, sessions
+
+
+def _begin(call: Call, _: c.Nothing) -> list[bytes]:
+    return [c.encode_transaction(call.session.begin())]
+
+
+def _end(call: Call, command: c.EndTransaction) -> list[bytes]:
+    call.session.end(command.transaction, command.commit)
+    return []
+
+
+def _set_options(call: Call, command: c.SetOptions) -> list[bytes]:
+    """What is wrong with one option is said beside it, so that the others are still set."""
+    refused: dict[str, str] = {}
+    for name, value in command.options.items():
+        try:
+            call.session.set_option(name, value)
+        except (UndefinedObject, Unsupported):
+            refused[name] = "name"
+        except InvalidValue:
+            refused[name] = "value"
+        except KalamError:
+            refused[name] = "other"
+    if session_cookie(call.headers) != call.session.session_id:
+        # For clients that send a password with every call, the cookie is all that holds the session together.
+        call.context.add_header("set-cookie", f"{SESSION_COOKIE}={call.session.session_id}; HttpOnly")
+    return [c.encode_option_errors(refused)]
+
+
+def _get_options(call: Call, _: c.Nothing) -> list[bytes]:
+    return [c.encode_options(call.session.options())]
+
+
+def _close_session(call: Call, _: c.Nothing) -> list[bytes]:
+    call.service.close_session(call.session)
+    return [c.encode_session_closed()]
+
+
+def _key_of(call: Call, ticket: bytes) -> Key | None:
+    """What a ticket streams; None for one that is answered by itself.
+
+    :raises UndefinedObject: the ticket is not the caller's.
+    """
+    try:
+        name, body = c.unpack(ticket)
+    except BadRequest:
+        raise unknown_ticket() from None
+    if name != "TicketStatementQuery":
+        return None
+    return call.user, call.tickets.open(Kind.STATEMENT, c.statement_ticket(body).handle, call.user)
+
+
+def _cancel(call: Call, command: c.CancelInfo) -> bool:
+    keys = [_key_of(call, ticket) for ticket in command.tickets]
+    cancelled = [call.streams.cancel(key) for key in keys if key is not None]
+    return any(cancelled)
+
+
+def _cancel_info(call: Call, command: c.CancelInfo) -> list[bytes]:
+    return [c.encode_cancel_result(_cancel(call, command))]
+
+
+def _cancel_query(call: Call, command: c.CancelInfo) -> list[bytes]:
+    return [c.encode_cancel_query_result(_cancel(call, command))]
+
+
+def _renew(call: Call, command: c.RenewEndpoint) -> list[bytes]:
+    """Tickets do not expire by time, so a ticket that is the caller's is as good as a new one."""
+    _key_of(call, command.ticket)
+    return [command.endpoint]
+
+
+# ---------------------------------------------------------------------------------------------------------- the table
+
+ROWS: dict[str, Row] = {
+    "CommandStatementQuery": Row(c.statement_query, info=_plan, schema=_describe),
+    "CommandPreparedStatementQuery": Row(
+        c.prepared_query, info=_plan_prepared, schema=_describe_prepared, get=_fetch_prepared, put=_bind
+    ),
+    "TicketStatementQuery": Row(c.statement_ticket, get=_fetch, finishing=True),
+    "CommandStatementUpdate": Row(c.statement_update, put=_update),
+    "CommandPreparedStatementUpdate": Row(c.prepared_update, put=_update_prepared),
+    "CommandStatementIngest": Row(c.ingest, put=_ingest),
+    "CommandGetSqlInfo": _listing(
+        c.get_sql_info, lambda q: sql_info.SCHEMA, lambda call, q: sql_info.batch(q.codes, call.service.sql_info())
+    ),
+    "CommandGetXdbcTypeInfo": _listing(
+        c.get_xdbc_type_info, lambda q: metadata.XDBC_TYPE_INFO, lambda call, q: metadata.xdbc_type_info(q.data_type)
+    ),
+    "CommandGetCatalogs": _listing(
+        c.get_catalogs, lambda q: metadata.CATALOGS, lambda call, q: metadata.catalogs(call.session.catalogs())
+    ),
+    "CommandGetDbSchemas": _listing(
+        c.get_db_schemas,
+        lambda q: metadata.DB_SCHEMAS,
+        lambda call, q: metadata.db_schemas(call.session.schemas(q.catalog, q.pattern)),
+    ),
+    "CommandGetTables": _listing(
+        c.get_tables, lambda q: metadata.TABLES_WITH_SCHEMA if q.include_schema else metadata.TABLES, _tables
+    ),
+    "CommandGetTableTypes": _listing(
+        c.get_table_types,
+        lambda q: metadata.TABLE_TYPES,
+        lambda call, q: metadata.table_types(call.session.table_types()),
+    ),
+    "CommandGetPrimaryKeys": _listing(c.get_primary_keys, lambda q: metadata.PRIMARY_KEYS, _primary_keys),
+    # There are no foreign keys, so these are empty for every table.
+    "CommandGetExportedKeys": _listing(
+        c.get_exported_keys, lambda q: metadata.FOREIGN_KEYS, lambda call, q: metadata.no_foreign_keys()
+    ),
+    "CommandGetImportedKeys": _listing(
+        c.get_imported_keys, lambda q: metadata.FOREIGN_KEYS, lambda call, q: metadata.no_foreign_keys()
+    ),
+    "CommandGetCrossReference": _listing(
+        c.get_cross_reference, lambda q: metadata.FOREIGN_KEYS, lambda call, q: metadata.no_foreign_keys()
+    ),
+    "CreatePreparedStatement": Row(
+        c.create_prepared,
+        action=_prepare,
+        message="ActionCreatePreparedStatementRequest",
+        description="Prepare a statement: ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult.",
+    ),
+    "ClosePreparedStatement": Row(
+        c.close_prepared,
+        action=_close_prepared,
+        message="ActionClosePreparedStatementRequest",
+        description="Free a prepared statement: ActionClosePreparedStatementRequest -> nothing.",
+        finishing=True,
+    ),
+    "BeginTransaction": Row(
+        c.begin_transaction,
+        action=_begin,
+        message="ActionBeginTransactionRequest",
+        description="Begin a transaction: ActionBeginTransactionRequest -> ActionBeginTransactionResult.",
+    ),
+    "EndTransaction": Row(
+        c.end_transaction,
+        action=_end,
+        message="ActionEndTransactionRequest",
+        description="Commit or roll back a transaction: ActionEndTransactionRequest -> nothing.",
+        finishing=True,
+    ),
+    "CancelQuery": Row(
+        c.cancel_query,
+        action=_cancel_query,
+        message="ActionCancelQueryRequest",
+        description="Cancel a query (older form): ActionCancelQueryRequest -> ActionCancelQueryResult.",
+        finishing=True,
+    ),
+    "CancelFlightInfo": Row(
+        c.cancel_flight_info,
+        action=_cancel_info,
+        description="Cancel a query: CancelFlightInfoRequest -> CancelFlightInfoResult.",
+        finishing=True,
+    ),
+    "RenewFlightEndpoint": Row(
+        c.renew_flight_endpoint,
+        action=_renew,
+        description="Extend an endpoint's life: RenewFlightEndpointRequest -> FlightEndpoint.",
+        finishing=True,
+    ),
+    "SetSessionOptions": Row(
+        c.set_session_options,
+        action=_set_options,
+        description="Set session options: SetSessionOptionsRequest -> SetSessionOptionsResult.",
+    ),
+    "GetSessionOptions": Row(
+        c.get_session_options,
+        action=_get_options,
+        description="Read session options: GetSessionOptionsRequest -> GetSessionOptionsResult.",
+    ),
+    "CloseSession": Row(
+        c.close_session,
+        action=_close_session,
+        description="Close the session, rolling back what it left open: CloseSessionRequest -> CloseSessionResult.",
+        finishing=True,
+    ),
+}
+
+
+def command_row(name: str, entry: str, rpc: str) -> Row:
+    """The row of a command that arrived by an RPC.
+
+    An unknown command is a wrong argument to GetFlightInfo and DoGet, and something unimplemented to the other RPCs:
+    clients probe for features by just that difference.
+    """
+    row = ROWS.get(name)
+    if row is not None and row.action is None and getattr(row, entry) is not None:
+        return row
+    message = f"{rpc} does not take {name[:100] or 'an empty command'}"
+    raise BadRequest(message) if entry in ("info", "get") and row is None else Unsupported(message)
+
+
+def action_row(type_: str, body: bytes) -> tuple[Row, bytes]:
+    """The row of an action, and its message's bytes out of their Any."""
+    row = ROWS.get(type_)
+    if row is None or row.action is None:
+        raise Unsupported(f'unknown action "{type_[:100]}"; ListActions names those that exist')
+    if row.message is None:
+        return row, body
+    name, inner = c.unpack(body)
+    if name != row.message:
+        raise BadRequest(f'action "{type_}" takes an {row.message}, not a {name[:100]}')
+    return row, inner
+
+
+def listed_actions() -> list[tuple[str, str]]:
+    return [(name, row.description) for name, row in ROWS.items() if row.action is not None]

@@ -1,0 +1,134 @@
+"""One statement's world: who runs it, what it sees, and how it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+
+from flightkalam.auth import authorise
+from flightkalam.auth.authorise import Action
+from flightkalam.auth.identity import Identity
+from flightkalam.catalog.providers import Context
+from flightkalam.catalog.state import CatalogState
+from flightkalam.errors import InvalidValue, Unsupported, undefined_table
+from flightkalam.model.schema import Table, TableKind, View
+from flightkalam.query.compute import Caller, CancelToken, Setting
+from flightkalam.session.parts import Parts
+from flightkalam.sql.statements import Name
+from flightkalam.table.snapshot import Snapshot
+
+
+@dataclass
+class Execution:
+    """Lives from a statement's first look at the data to its last row.  Close it, or use it as a context manager.
+
+    The catalog's state and the watermark are taken once, so everything in the statement sees one moment.
+    """
+
+    parts: Parts
+    identity: Identity
+    namespace: str = "main"
+    time_zone: str = "UTC"
+    cancel: CancelToken = field(default_factory=CancelToken)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Execution:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the snapshot (T-52).  Safe to call twice."""
+        self._stack.close()
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        self._stack.callback(callback)
+
+    @cached_property
+    def state(self) -> CatalogState:
+        return self.parts.catalog.state
+
+    @cached_property
+    def watermark(self) -> int:
+        door = self.parts.scopes.door
+        pin = door.pin()
+        self._stack.callback(door.unpin, pin)
+        return pin.watermark
+
+    @cached_property
+    def _snapshots(self) -> dict[int, Snapshot]:
+        return {}
+
+    def snapshot(self, table: Table) -> Snapshot:
+        """The table's rows that belong to the caller, at the statement's watermark."""
+        found = self._snapshots.get(table.id)
+        if found is None:
+            if table.kind is TableKind.STREAM:
+                raise Unsupported(f'table "{table.qualified}" is a STREAM table, whose rows this release cannot read')
+            found = Snapshot.take(self.parts.scopes, table, self.owner(table), self.watermark)
+            self._snapshots[table.id] = found
+        return found
+
+    def snapshot_of(self, table: Table, owner: str | None, watermark: int | None = None) -> Snapshot:
+        """The rows of any scope, for checks over all of a table that give no row away."""
+        return Snapshot.take(self.parts.scopes, table, owner, self.watermark if watermark is None else watermark)
+
+    def owner(self, table: Table) -> str | None:
+        """Whose rows of the table the statement reaches: the subject's own, or everybody's of a SHARED table."""
+        return self.identity.user_id if table.kind.per_user else None
+
+    @cached_property
+    def setting(self) -> Setting:
+        caller = Caller(self.identity.user_id, self.identity.role.label, self.identity.actor_id, self.namespace)
+        return Setting(self.time_zone, caller)
+
+    @cached_property
+    def context(self) -> Context:
+        """For system relations and SHOW."""
+        return Context(self.state, self.visible, caller=self.identity)
+
+    # -- names and rights --------------------------------------------------------------------------------------
+
+    def visible(self, found: Table | View) -> bool:
+        if isinstance(found, View):
+            return True
+        return authorise.visible(self.identity.role, found.kind, found.options.access_level)
+
+    def require(self, action: Action, found: Table, name: str | None = None) -> None:
+        own = found.created_by == self.identity.user_id if action is Action.ALTER else True
+        owner = own and (found.kind.per_user or action is Action.ALTER)
+        authorise.require(
+            self.identity, action, name or found.qualified, found.kind, found.options.access_level, owner=owner
+        )
+
+    def table(self, name: Name | tuple[str, ...], action: Action) -> Table:
+        """The table that a name means, if the caller may do `action` with it.
+
+        :raises UndefinedObject: there is none that the caller may see.
+        """
+        parts = name if isinstance(name, tuple) else tuple(p.value for p in name.parts)
+        written = ".".join(parts)
+        found = self.state.resolve(parts, self.namespace)
+        if isinstance(found, View):
+            raise InvalidValue(f'"{found.qualified}" is a view; only tables can be changed', sqlstate="42809")
+        self.require(action, found, written)
+        return found
+
+    def new_name(self, name: Name) -> tuple[str, str]:
+        """(namespace, name) of something that is about to be created."""
+        namespace = name.namespace or self.namespace
+        return self.state.namespace(namespace).name, name.table
+
+    def find(self, name: Name) -> Table | View | None:
+        found = self.state.find(name.namespace or self.namespace, name.table)
+        return found if found is not None and self.visible(found) else None
+
+    def existing(self, name: Name) -> Table | View:
+        found = self.find(name)
+        if found is None:
+            raise undefined_table(str(name))
+        return found

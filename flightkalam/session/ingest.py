@@ -1,0 +1,182 @@
+"""Bulk ingest: Arrow batches from a client into a table, in one commit.
+
+Columns are matched by name; missing ones take their default or NULL, extra ones are refused by name.  Rows stream through the
+intake, so memory holds one batch of the upload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import pyarrow as pa
+
+from flightkalam.auth.authorise import Action
+from flightkalam.auth.identity import Role
+from flightkalam.catalog.edits import GENERATED_ID, NewColumn, NewTable
+from flightkalam.catalog.state import split_name
+from flightkalam.errors import DuplicateObject, InvalidValue, Unsupported, undefined_table
+from flightkalam.model.schema import SYSTEM_COLUMNS, Column, Table, TableKind, View
+from flightkalam.model.types import from_arrow
+from flightkalam.session import ddl, reads, writes
+from flightkalam.session.execution import Execution
+from flightkalam.session.intake import Intake, storage_batch
+from flightkalam.table.mutate import OnConflict
+
+KEY_HEADER = "x-kalam-primary-key"
+CONFLICT_HEADER = "x-kalam-on-conflict"
+TYPE_HEADER = "x-kalam-table-type"
+
+
+class IngestRequest(Protocol):
+    """What the wire says of an ingest."""
+
+    @property
+    def table(self) -> str: ...
+    @property
+    def namespace(self) -> str | None: ...
+    @property
+    def catalog(self) -> str | None: ...
+    @property
+    def if_not_exist(self) -> str: ...
+    @property
+    def if_exists(self) -> str: ...
+    @property
+    def temporary(self) -> bool: ...
+
+
+def ingest(
+    e: Execution,
+    request: IngestRequest,
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    headers: Mapping[str, str],
+) -> int:
+    """Run an ingest; returns how many rows were written."""
+    if request.temporary:
+        raise Unsupported("temporary tables are not supported; ingest into a table of its own")
+    parts = tuple(p for p in (request.catalog, request.namespace or e.namespace, request.table) if p)
+    found = e.state.find(*split_name(parts, e.namespace))
+    found = found if found is not None and e.visible(found) else None
+    if found is None:
+        if request.if_not_exist != "create":
+            raise undefined_table(".".join(parts[-2:]))
+        return _create(e, parts, schema, batches, headers, None)
+    if request.if_exists == "append":
+        return _append(e, e.table(parts, Action.WRITE), schema, batches, headers)
+    if request.if_exists == "replace":
+        if isinstance(found, View):
+            raise InvalidValue(f'"{found.qualified}" is a view and cannot be replaced by a table', sqlstate="42809")
+        e.require(Action.WRITE, found)
+        return _create(e, parts, schema, batches, headers, found)
+    raise DuplicateObject(f'table "{found.qualified}" already exists; ingest with mode append or replace')
+
+
+def _append(
+    e: Execution, table: Table, schema: pa.Schema, batches: Iterator[pa.RecordBatch], headers: Mapping[str, str]
+) -> int:
+    writes.refuse_stream(table)
+    stated = _key_of(headers)
+    if stated and [k.lower() for k in stated] != [c.name.lower() for c in table.schema.key_columns]:
+        raise InvalidValue(f'{KEY_HEADER}: table "{table.qualified}" has another primary key; leave the header out')
+    cast = Arriving(e, table, schema)
+    with Intake(table, e.parts.staging, cast) as intake:
+        staged = intake.take(batches)
+        return writes.commit_rows(e, table, staged, _conflict_of(headers)).rows[0]
+
+
+def _create(
+    e: Execution,
+    parts: tuple[str, ...],
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    headers: Mapping[str, str],
+    replaces: Table | None,
+) -> int:
+    namespace, name = split_name(parts, e.namespace)
+    _refuse_system_columns(schema)
+    columns = tuple(NewColumn(f.name, from_arrow(f.type, f.name)) for f in schema)
+    new = NewTable(
+        e.state.namespace(namespace).name,
+        name,
+        columns,
+        e.identity.user_id,
+        _kind_of(e, headers),
+        _key_of(headers),
+        hidden_key=True,
+    )
+    ddl.require_create(e, new)
+    with writes.NewTableWrite(e, new, replaces) as write:
+        return write.commit(batches, Arriving(e, write.table, schema), _conflict_of(headers))
+
+
+def _key_of(headers: Mapping[str, str]) -> tuple[str, ...]:
+    text = headers.get(KEY_HEADER, "")
+    return tuple(k.strip() for k in text.split(",") if k.strip())
+
+
+def _conflict_of(headers: Mapping[str, str]) -> OnConflict:
+    text = headers.get(CONFLICT_HEADER, "error").strip().lower()
+    try:
+        return OnConflict(text)
+    except ValueError:
+        raise InvalidValue(f"{CONFLICT_HEADER} is error, ignore or update, not {text!r}") from None
+
+
+def _kind_of(e: Execution, headers: Mapping[str, str]) -> TableKind:
+    text = headers.get(TYPE_HEADER, "").strip().upper()
+    if not text:
+        return TableKind.USER if e.identity.role is Role.USER else TableKind.SHARED
+    try:
+        return TableKind(text)
+    except ValueError:
+        raise InvalidValue(f"{TYPE_HEADER} is USER, SHARED or STREAM, not {text!r}") from None
+
+
+def _refuse_system_columns(schema: pa.Schema) -> None:
+    """A client never supplies what only a commit may set (T-53)."""
+    for field in schema:
+        if field.name.lower() in SYSTEM_COLUMNS:
+            raise InvalidValue(f'column "{field.name}" is set by the service and cannot be written', sqlstate="428C9")
+
+
+class Arriving:
+    """Casts batches of an upload to a table's storage columns."""
+
+    def __init__(self, e: Execution, table: Table, schema: pa.Schema) -> None:
+        _refuse_system_columns(schema)
+        self._e = e
+        self._table = table
+        self._places: dict[int, int] = {}
+        for i, field in enumerate(schema):
+            column = table.schema.find(field.name)
+            if column is None or column.hidden:
+                raise InvalidValue(f'column "{field.name}" is not in table "{table.qualified}"', sqlstate="42703")
+            if column.id in self._places:
+                raise InvalidValue(f'column "{field.name}" arrives twice', sqlstate="42701")
+            self._places[column.id] = i
+        self._missing = [c for c in table.schema.columns if c.id not in self._places]
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        defaults = self._defaults(batch.num_rows)
+        arrays = [
+            batch.column(self._places[c.id]) if c.id in self._places else defaults[c.id] for c in self._table.schema.columns
+        ]
+        return storage_batch(self._table, arrays)
+
+    def _defaults(self, n: int) -> dict[int, pa.Array]:
+        """Values of the columns that the upload lacks."""
+        out: dict[int, pa.Array] = {}
+        asked: list[Column] = []
+        for column in self._missing:
+            if column.default is None:
+                out[column.id] = pa.nulls(n, column.type.storage)
+            elif column.default == GENERATED_ID:
+                out[column.id] = pa.array(self._e.parts.ids.ids(n))
+            else:
+                asked.append(column)
+        if asked:
+            cells = ", ".join(f"{writes.cell(c, None)} AS c{c.id}" for c in asked)
+            table = reads.table(self._e, f"SELECT {cells} FROM range({n})")
+            out.update({c.id: table.column(f"c{c.id}").combine_chunks() for c in asked})
+        return out

@@ -1,0 +1,93 @@
+"""FLUSH and the jobs behind it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pyarrow as pa
+
+from flightkalam.auth import authorise
+from flightkalam.auth.authorise import Action
+from flightkalam.errors import InvalidValue
+from flightkalam.jobs.runner import Job
+from flightkalam.model.schema import Table, TableKind
+from flightkalam.session.execution import Execution
+from flightkalam.session.outcome import Rows, rows_of
+from flightkalam.sql import statements as s
+
+JOB_SCHEMA = pa.schema(
+    [
+        pa.field("job_id", pa.utf8(), nullable=False),
+        pa.field("table", pa.utf8()),
+        pa.field("status", pa.utf8(), nullable=False),
+        pa.field("result", pa.utf8()),
+    ]
+)
+_STAMP = pa.timestamp("us", "UTC")
+JOBS_SCHEMA = pa.schema(
+    [
+        pa.field("job_id", pa.utf8(), nullable=False),
+        pa.field("kind", pa.utf8(), nullable=False),
+        pa.field("status", pa.utf8(), nullable=False),
+        pa.field("parameters", pa.utf8(), nullable=False),
+        pa.field("created_at", _STAMP, nullable=False),
+        pa.field("started_at", _STAMP),
+        pa.field("finished_at", _STAMP),
+        pa.field("result", pa.utf8()),
+        pa.field("error", pa.utf8()),
+    ]
+)
+
+
+def flush(e: Execution, statement: s.Flush) -> Rows:
+    """One job for a table, or one for all tables that the caller may flush; `WAIT` returns when it is done."""
+    if statement.table is not None:
+        table = e.table(statement.table, Action.FLUSH)
+        if table.kind is TableKind.STREAM:
+            raise InvalidValue(f'table "{table.qualified}" is a STREAM table, which is never flushed', sqlstate="42809")
+        names = [table.qualified]
+    else:
+        names = [t.qualified for t in _flushable(e, statement.all_in)]
+    job_id = e.parts.jobs.submit("flush", {"tables": names})
+    e.close()  # the snapshot is not needed, and must not hold back what the flush replaces
+    job = e.parts.jobs.wait(job_id, lambda: e.cancel.cancelled) if statement.wait else e.parts.jobs.get(job_id)
+    shown = names[0] if statement.table is not None else None
+    result = json.dumps(job.result) if job.result is not None else None
+    return rows_of(pa.table([[job.job_id], [shown], [job.status], [result]], schema=JOB_SCHEMA))
+
+
+def _flushable(e: Execution, namespace: s.Ident | None) -> list[Table]:
+    wanted = None if namespace is None else e.state.namespace(namespace.value).name
+    found = [t for t in e.state.objects(wanted) if isinstance(t, Table) and t.kind is not TableKind.STREAM]
+    role = e.identity.role
+    allowed = [t for t in found if authorise.allowed(role, Action.FLUSH, t.kind, t.options.access_level)]
+    if not allowed:  # nothing to do, or not theirs to do
+        authorise.require(e.identity, Action.FLUSH, "", TableKind.USER)
+    return allowed
+
+
+def show_jobs(e: Execution, _: s.ShowJobs) -> pa.Table:
+    authorise.require(e.identity, Action.READ_SYSTEM)
+    return jobs_table(e.parts.jobs.list())
+
+
+def jobs_table(jobs: list[Job]) -> pa.Table:
+    return pa.table(
+        [
+            [j.job_id for j in jobs],
+            [j.kind for j in jobs],
+            [j.status for j in jobs],
+            [json.dumps(j.parameters) for j in jobs],
+            [_stamp(j.created_at_us) for j in jobs],
+            [_stamp(j.started_at_us) for j in jobs],
+            [_stamp(j.finished_at_us) for j in jobs],
+            [json.dumps(j.result) if j.result is not None else None for j in jobs],
+            [j.error for j in jobs],
+        ],
+        schema=JOBS_SCHEMA,
+    )
+
+
+def _stamp(us: int | None) -> dt.datetime | None:
+    return None if us is None else dt.datetime.fromtimestamp(us / 1_000_000, dt.UTC)

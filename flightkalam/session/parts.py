@@ -1,0 +1,43 @@
+"""What sessions are made of: every part that `app` builds, in one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flightkalam.auth.accounts import Accounts
+from flightkalam.auth.tokens import Tokens
+from flightkalam.catalog.catalog import Catalog
+from flightkalam.catalog.providers import Providers
+from flightkalam.clock import Clock, Snowflakes
+from flightkalam.config import Config
+from flightkalam.jobs.cleanup import Cleanup
+from flightkalam.jobs.runner import Jobs
+from flightkalam.query.compute import Engine, ResultColumn
+from flightkalam.query.guard import Guard
+from flightkalam.session.cache import Recent
+from flightkalam.sql.statements import Statement
+from flightkalam.table.mutate import Writer
+from flightkalam.table.scopes import Scopes
+from flightkalam.table.staging import Staging
+from flightkalam.telemetry import Counters
+
+
+@dataclass(frozen=True)
+class Parts:
+    config: Config
+    clock: Clock
+    ids: Snowflakes
+    counters: Counters
+    catalog: Catalog
+    providers: Providers
+    accounts: Accounts
+    tokens: Tokens
+    scopes: Scopes
+    writer: Writer
+    staging: Staging
+    engine: Engine
+    guard: Guard
+    statements: Recent[str, Statement]  # parsed, by text
+    descriptions: Recent[tuple[object, ...], list[ResultColumn]]  # columns of a result, by what they depend on
+    jobs: Jobs
+    cleanup: Cleanup

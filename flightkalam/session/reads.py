@@ -1,0 +1,234 @@
+"""Queries: names are resolved and authorised, tables become scan plans, the engine streams.
+
+Everything that any statement evaluates in the engine passes through `bind` here, generated queries too, so the guard and
+the caller's rights hold for all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from flightkalam.auth import authorise
+from flightkalam.auth.authorise import Action
+from flightkalam.catalog import show
+from flightkalam.catalog.names import fold
+from flightkalam.catalog.providers import SYSTEM, SystemRelation
+from flightkalam.catalog.state import split_name
+from flightkalam.errors import KalamError, Unsupported
+from flightkalam.model.schema import Column, Table, View
+from flightkalam.model.types import from_arrow, from_engine
+from flightkalam.query import planner
+from flightkalam.query.compute import ResultColumn, Setting
+from flightkalam.query.planner import ArrowRelation, Bound, Planned, Relation, ScanRequest, TableRelation, ViewRelation
+from flightkalam.query.relation import Scan
+from flightkalam.query.result import conform, wire_schema
+from flightkalam.session.execution import Execution
+from flightkalam.session.outcome import Rows, rows_of
+from flightkalam.sql import statements as s
+from flightkalam.sql.text import quote_ident
+from flightkalam.table.scan import ScanPlan, scan
+
+# Names no client's table can have stand for Arrow tables that a generated query reads.
+PARAMETERS = '"$parameters"'
+Inputs = Mapping[str, pa.Table]
+_NO_INPUTS: Inputs = {}
+
+
+def qualified(found: Table | View) -> str:
+    return show.qualified(found)
+
+
+# -- binding ----------------------------------------------------------------------------------------------------------
+
+
+def bind(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> Bound:
+    """Resolve and authorise every name of a query.
+
+    :param inputs: Arrow tables by the quoted name that the query calls them.
+    """
+    known = {name.strip('"'): table for name, table in inputs.items()}
+
+    def resolve(parts: tuple[str, ...], namespace: str | None) -> Relation:
+        if len(parts) == 1 and parts[0] in known:
+            return ArrowRelation("", parts[0], known[parts[0]])
+        return relation(e, parts, namespace)
+
+    guard = e.parts.guard
+    return planner.bind(guard.check(text), guard, resolve, parameters=(), time_zone=e.time_zone)
+
+
+def relation(e: Execution, parts: tuple[str, ...], namespace: str | None = None) -> Relation:
+    """What a name in a query means for the caller, who may read it."""
+    system = system_relation(e, parts, namespace)
+    if system is not None:
+        return ArrowRelation(system.namespace, system.name, system.read(e.context))
+    found = e.state.resolve(parts, namespace or e.namespace)
+    if isinstance(found, View):
+        return ViewRelation(found)
+    e.require(Action.READ, found, ".".join(parts))
+    return TableRelation(found, e.owner(found))
+
+
+def system_relation(e: Execution, parts: tuple[str, ...], namespace: str | None = None) -> SystemRelation | None:
+    """The system table that a name means.  Rights come first: a refusal does not tell which of them exist."""
+    where, name = split_name(parts, namespace or e.namespace)
+    if fold(where) == SYSTEM:
+        authorise.require(e.identity, Action.READ_SYSTEM)
+    return e.parts.providers.find(where, name)
+
+
+def names_columns(e: Execution, expression: str) -> bool:
+    """Whether an expression reads a table or a column."""
+    guarded = e.parts.guard.check(f"SELECT ({expression}\n)")
+    return bool(guarded.tables) or any(select.columns for select in guarded.selects)
+
+
+# -- describing -------------------------------------------------------------------------------------------------------
+
+
+def describe(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> list[ResultColumn]:
+    """Names and engine types of a query's columns; nothing is read."""
+    return described(e, bind(e, text, inputs))
+
+
+def described(e: Execution, bound: Bound) -> list[ResultColumn]:
+    known = e.parts.descriptions
+    return known.get(bound.signature, lambda _: _describe(e, bound))
+
+
+def _describe(e: Execution, bound: Bound) -> list[ResultColumn]:
+    sql, inputs = planner.render(bound, [None] * len(bound.requests))
+    return e.parts.engine.describe(sql, inputs, _setting(e, bound.asks_caller))
+
+
+def schema(e: Execution, text: str) -> pa.Schema:
+    """What a query announces: the one source for prepare, FlightInfo, GetSchema and the stream."""
+    return wire_schema(describe(e, text))
+
+
+def shown_type(engine_type: str) -> str:
+    """A type as DESCRIBE shows it: ours where a column could have it, else the engine's name."""
+    try:
+        return from_engine(engine_type).name
+    except KalamError:
+        return engine_type
+
+
+def arrow_type_name(type_: pa.DataType) -> str:
+    return from_arrow(type_, "?").name
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def plan(e: Execution, bound: Bound, scans: Mapping[int, Scan] | None = None) -> Planned:
+    """:param scans: scan plans by table id that stand for the table's own rows."""
+
+    def scan_table(request: ScanRequest) -> Scan:
+        if scans is not None and request.table.id in scans:
+            return scans[request.table.id]
+        return scan(e.snapshot(request.table), request.predicate, tombstones=request.tombstones)
+
+    return planner.plan(bound, scan_table)
+
+
+def _setting(e: Execution, asks_caller: bool) -> Setting:
+    return e.setting if asks_caller else Setting(e.time_zone)
+
+
+def batches(
+    e: Execution, text: str, inputs: Inputs = _NO_INPUTS, scans: Mapping[int, Scan] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Run a query and stream what the engine gives, for writes."""
+    planned = plan(e, bind(e, text, inputs), scans)
+    stream = e.parts.engine.stream(
+        planned.sql,
+        planned.inputs,
+        _setting(e, planned.asks_caller),
+        batch_rows=e.parts.config.ingest.batch_rows,
+        cancel=e.cancel,
+    )
+    try:
+        yield from stream
+    finally:
+        stream.close()
+
+
+def table(e: Execution, text: str, inputs: Inputs = _NO_INPUTS, scans: Mapping[int, Scan] | None = None) -> pa.Table:
+    """Run a query with a small result."""
+    planned = plan(e, bind(e, text, inputs), scans)
+    setting = _setting(e, planned.asks_caller)
+    return e.parts.engine.table(planned.sql, planned.inputs, setting, cancel=e.cancel)
+
+
+def count_where(e: Execution, table_: Table, plan_: ScanPlan, condition: str) -> int:
+    """How many rows of a scan plan satisfy a condition over the table's columns."""
+    query = f"SELECT count(*) AS n FROM {qualified(table_)} AS t WHERE {condition}\n"
+    return int(table(e, query, scans={table_.id: plan_}).column("n")[0].as_py())
+
+
+def count_nulls(e: Execution, table_: Table, plan_: ScanPlan, column: Column) -> int:
+    return count_where(e, table_, plan_, f"{quote_ident(column.name)} IS NULL")
+
+
+def open_rows(e: Execution, text: str) -> Rows:
+    """Start a query and stream its rows in batches of bounded size and exactly the announced schema."""
+    bound = bind(e, text)
+    announced = wire_schema(described(e, bound))
+    planned = plan(e, bound)
+    config = e.parts.config
+    stream = e.parts.engine.stream(
+        planned.sql,
+        planned.inputs,
+        _setting(e, planned.asks_caller),
+        batch_rows=config.ingest.batch_rows,
+        cancel=e.cancel,
+    )
+    e.on_close(stream.close)
+    return Rows(announced, conform(stream, announced, config.engine.max_batch_bytes))
+
+
+# -- EXPLAIN ----------------------------------------------------------------------------------------------------------
+
+EXPLAIN_SCHEMA = pa.schema([pa.field("plan", pa.utf8(), nullable=False)])
+
+
+def explain(e: Execution, statement: s.Explain) -> Rows:
+    """What a query would read, table by table, and the engine's plan."""
+    inner = statement.inner
+    if not isinstance(inner, s.Query):
+        raise Unsupported("EXPLAIN takes a query")
+    started = time.perf_counter()
+    bound = bind(e, inner.text)
+    planned = plan(e, bound)
+    planning_ms = (time.perf_counter() - started) * 1000
+    as_json = statement.format == "json"
+    text = e.parts.engine.explain(
+        planned.sql, planned.inputs, _setting(e, planned.asks_caller), analyze=statement.analyze, as_json=as_json
+    )
+    figures = [asdict(p.figures) for p in planned.scans if isinstance(p, ScanPlan)]
+    if as_json:
+        plan_ = {"tables": figures, "planning_ms": round(planning_ms, 3), "engine": _engine_json(text)}
+        return rows_of(pa.table([[json.dumps(plan_)]], schema=EXPLAIN_SCHEMA))
+    return rows_of(pa.table([_explain_lines(figures, planning_ms, text)], schema=EXPLAIN_SCHEMA))
+
+
+def _engine_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"text": text}
+
+
+def _explain_lines(figures: list[dict[str, object]], planning_ms: float, engine: str) -> list[str]:
+    lines = [
+        "Scan {table} ({scope}): batches {batches_total}, pruned by range {pruned_by_range}, by Bloom {pruned_by_bloom}, "
+        "read {batches_read}; hot rows {hot_rows}; dead rows {dead_rows}".format(**f)
+        for f in figures
+    ]
+    return [*lines, f"Planned in {planning_ms:.2f} ms", *engine.splitlines()]

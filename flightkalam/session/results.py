@@ -1,0 +1,53 @@
+"""Results that have been announced and are still to be fetched, by whichever of the user's connections."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from flightkalam.errors import UndefinedObject
+
+_MAX_PER_USER = 1_000
+
+
+@dataclass
+class Planned:
+    """A result to be fetched.  Fetching a query again runs it again; an update runs once and answers the same again."""
+
+    handle: bytes
+    text: str
+    schema: pa.Schema
+    is_update: bool
+    bound: pa.Table | None = None
+    total: int = -1
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    count: int | None = None
+
+
+class Results:
+    """Handles are random, and bound to the user: another's handle is as good as none (T-49)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: dict[str, OrderedDict[bytes, Planned]] = {}
+
+    def add(self, user: str, text: str, schema: pa.Schema, is_update: bool, bound: pa.Table | None) -> Planned:
+        """Keep a result; the user's oldest goes when there are too many."""
+        planned = Planned(secrets.token_bytes(16), text, schema, is_update, bound)
+        with self._lock:
+            mine = self._of.setdefault(user, OrderedDict())
+            mine[planned.handle] = planned
+            while len(mine) > _MAX_PER_USER:
+                mine.popitem(last=False)
+        return planned
+
+    def get(self, user: str, handle: bytes) -> Planned:
+        with self._lock:
+            found = self._of.get(user, {}).get(handle)
+        if found is None:
+            raise UndefinedObject("the result is not there any more; run the statement again", sqlstate="26000")
+        return found

@@ -1,0 +1,91 @@
+"""The front door: who are you, and which session is yours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Protocol
+
+from flightkalam.auth.identity import Identity
+from flightkalam.errors import Unauthenticated
+from flightkalam.session.parts import Parts
+from flightkalam.session.results import Results
+from flightkalam.session.session import Session
+
+
+class Credentials(Protocol):
+    """What a caller showed, as the wire decodes it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def secret(self) -> str: ...
+
+
+class Service:
+    """Meets the wire's `Service` protocol."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.draining = False
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._results = Results()
+
+    def login(self, credentials: Credentials, peer: str) -> str:
+        """Exchange a name and password for a bearer token, or confirm a token."""
+        if credentials.kind == "bearer":
+            self.parts.tokens.verify(credentials.secret)
+            return credentials.secret
+        account = self.parts.accounts.verify(credentials.user, credentials.secret, peer)
+        return self.parts.tokens.issue(account)
+
+    def session(self, credentials: Credentials | None, peer: str, headers: Mapping[str, str]) -> Session:
+        """The session of a call; made when it is the first."""
+        if credentials is None:
+            raise Unauthenticated("log in first: send a name and password, or a token")
+        return self._session_of(self._identity(credentials, peer))
+
+    def _identity(self, credentials: Credentials, peer: str) -> Identity:
+        if credentials.kind == "bearer":
+            return self.parts.tokens.verify(credentials.secret)
+        if credentials.kind != "basic":
+            raise Unauthenticated("this release takes a name and password or a token")
+        account = self.parts.accounts.verify(credentials.user, credentials.secret, peer)
+        # Clients that show their password with every call have one session for each name.
+        return Identity.of(account.name, account.role, session_id=f"basic:{account.name}", via="basic")
+
+    def _session_of(self, identity: Identity) -> Session:
+        now = self.parts.clock.monotonic()
+        with self._lock:
+            found = self._sessions.get(identity.session_id)
+            if found is None:
+                found = self._sessions[identity.session_id] = Session(
+                    self.parts, identity, identity.session_id, self._results
+                )
+            found.identity = identity  # the role as it is now
+            found.last_used = now
+            idle = self.parts.config.auth.session_idle_seconds
+            expired = [k for k, s in self._sessions.items() if now - s.last_used > idle and not s.busy]
+            gone = [self._sessions.pop(k) for k in expired]
+        for session in gone:
+            session.close()
+        return found
+
+    def close_session(self, session: Session) -> None:
+        with self._lock:
+            self._sessions.pop(session.session_id, None)
+        session.close()
+
+    def sessions(self) -> list[Session]:
+        with self._lock:
+            return list(self._sessions.values())
+
+    def sql_info(self) -> Mapping[int, str | bool | int | list[str] | dict[int, list[int]]]:
+        return {8: 0, 9: True, 10: True, 11: False}
+
+    def close(self) -> None:
+        for session in self.sessions():
+            self.close_session(session)

@@ -1,0 +1,115 @@
+"""The table of statements: for each kind what it does, and whether it answers with rows or with a count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from flightkalam.auth import authorise
+from flightkalam.auth.authorise import Action
+from flightkalam.catalog import show
+from flightkalam.errors import Unsupported
+from flightkalam.model.schema import Table, View
+from flightkalam.session import ddl, maintenance, reads, writes
+from flightkalam.session.execution import Execution
+from flightkalam.session.outcome import Rows, rows_of
+from flightkalam.sql import statements as s
+
+Count = Callable[[Execution, s.Statement], int]
+Answer = Callable[[Execution, s.Statement], Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """:param schema: of the rows, without running the statement.
+    :param rows: run it and answer with rows.
+    :param count: run it and answer with a count."""
+
+    schema: Callable[[Execution, s.Statement], pa.Schema] | None = None
+    rows: Answer | None = None
+    count: Count | None = None
+
+
+def _table(make: Callable[..., pa.Table]) -> Row:
+    """A statement whose small answer is computed at once, for its schema too: it changes nothing."""
+    return Row(lambda e, st: make(e, st).schema, lambda e, st: rows_of(make(e, st)))
+
+
+def _count(run: Callable[..., int]) -> Row:
+    return Row(count=run)
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def _describe(e: Execution, statement: s.Describe | s.ShowColumns) -> pa.Table:
+    if isinstance(statement, s.Describe) and statement.query is not None:
+        described = reads.describe(e, statement.query.text)
+        return show.describe_columns([(c.name, reads.shown_type(c.type)) for c in described])
+    assert statement.name is not None
+    system = reads.system_relation(e, tuple(p.value for p in statement.name.parts))
+    if system is not None:
+        return show.describe_columns([(f.name, reads.arrow_type_name(f.type)) for f in system.schema])
+    found = e.existing(statement.name)
+    if isinstance(found, Table):
+        return show.describe_table(found)
+    return show.describe_columns(view_columns(e, found))
+
+
+def view_columns(e: Execution, view: View) -> list[tuple[str, str]]:
+    described = reads.describe(e, f"SELECT * FROM {show.qualified(view)}")
+    return [(c.name, reads.shown_type(c.type)) for c in described]
+
+
+def _show_tables(e: Execution, statement: s.ShowTables) -> pa.Table:
+    namespace = statement.namespace.value if statement.namespace is not None else None
+    return show.show_tables(e.state, e.visible, namespace)
+
+
+def _show_create(e: Execution, statement: s.ShowCreateTable) -> pa.Table:
+    return show.show_create(e.existing(statement.name))
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+TABLE: dict[type[s.Statement], Row] = {
+    s.Query: Row(lambda e, st: reads.schema(e, st.text), lambda e, st: reads.open_rows(e, st.text)),
+    s.Explain: Row(lambda e, st: reads.EXPLAIN_SCHEMA, reads.explain),
+    s.Describe: _table(_describe),
+    s.ShowColumns: _table(_describe),
+    s.ShowTables: _table(_show_tables),
+    s.ShowNamespaces: _table(lambda e, st: show.show_namespaces(e.state, e.visible)),
+    s.ShowCreateTable: _table(_show_create),
+    s.ShowJobs: _table(maintenance.show_jobs),
+    s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
+    s.Insert: _count(writes.insert),
+    s.CreateTable: _count(lambda e, st: writes.create_table_as(e, st) if st.as_query else ddl.create_table(e, st)),
+    s.DropTable: _count(ddl.drop_table),
+    s.AlterTable: _count(ddl.alter_table),
+    s.CreateView: _count(ddl.create_view),
+    s.DropView: _count(ddl.drop_view),
+    s.CreateNamespace: _count(ddl.create_namespace),
+    s.DropNamespace: _count(ddl.drop_namespace),
+    s.Comment: _count(ddl.comment),
+}
+
+
+def row_of(statement: s.Statement) -> Row:
+    """:raises Unsupported: a statement that this release understands and does not run."""
+    if statement.as_user is not None:
+        raise Unsupported("AS USER is not supported by this release")
+    row = TABLE.get(type(statement))
+    if row is None:
+        raise Unsupported(f"{_spoken(type(statement))} is not supported by this release")
+    return row
+
+
+def _spoken(kind: type) -> str:
+    """ReleaseSavepoint -> RELEASE SAVEPOINT."""
+    return "".join(f" {c}" if c.isupper() else c for c in kind.__name__).strip().upper()
+
+
+def require_system(e: Execution) -> None:
+    authorise.require(e.identity, Action.READ_SYSTEM)

@@ -1,0 +1,277 @@
+"""INSERT and CREATE TABLE AS: the engine evaluates the new rows in Arrow, the write door takes them.
+
+INSERT INTO t (b, a) VALUES (1, DEFAULT)
+    ->  SELECT CAST(<default of a> AS T), CAST(1 AS U) …      the client's own expressions, each under its column's type
+    ->  Mutation                                              one atomic commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+
+from flightkalam.auth.authorise import Action
+from flightkalam.catalog import edits
+from flightkalam.catalog.edits import NewColumn, NewTable
+from flightkalam.catalog.state import CatalogState, Change
+from flightkalam.errors import CheckViolation, DuplicateObject, InternalError, InvalidValue, SqlSyntaxError, Unsupported
+from flightkalam.model.schema import HIDDEN_KEY, SYSTEM_FIELDS, Column, Table, TableKind
+from flightkalam.model.types import from_engine
+from flightkalam.session import ddl, reads
+from flightkalam.session.execution import Execution
+from flightkalam.session.intake import Intake, storage_batch
+from flightkalam.sql import statements as s
+from flightkalam.sql.text import quote_ident
+from flightkalam.storage.kv import Batch
+from flightkalam.table.mutate import Committed, Mutation, OnConflict, SchemaMoved
+from flightkalam.table.scan import Figures, ScanPlan
+from flightkalam.table.staging import Staged
+
+_RETRIES = 3
+
+
+def again_if_moved(run: Callable[[], int]) -> int:
+    """Plan and run once more when a table changed between plan and commit."""
+    for _ in range(_RETRIES):
+        try:
+            return run()
+        except SchemaMoved:
+            continue
+    return run()
+
+
+def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None) -> int:
+    """Run an INSERT; returns how many rows were written."""
+    _refuse_later_forms(statement)
+    table = e.table(statement.table, Action.WRITE)
+    refuse_stream(table)
+    targets = _targets(table, statement)
+    query = source_query(e, table, statement, targets, parameters is not None)
+    inputs = {} if parameters is None else {reads.PARAMETERS: parameters}
+    with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
+        staged = intake.take(reads.batches(e, query, inputs))
+        return commit_rows(e, table, staged, _on_conflict(statement)).rows[0]
+
+
+def takes_rows(statement: s.Insert) -> bool:
+    """Whether rows of parameters can be inserted as one set: an INSERT with one row of VALUES."""
+    return isinstance(statement.source, s.ValuesSource) and len(statement.source.rows) == 1
+
+
+def _refuse_later_forms(statement: s.Insert) -> None:
+    if statement.returning is not None:
+        raise Unsupported("INSERT … RETURNING is not supported by this release")
+    conflict = statement.on_conflict
+    if conflict is not None and conflict.action == "update":
+        raise Unsupported("INSERT … ON CONFLICT DO UPDATE is not supported by this release; use INSERT OR REPLACE")
+
+
+def refuse_stream(table: Table) -> None:
+    if table.kind is TableKind.STREAM:
+        raise Unsupported(f'table "{table.qualified}" is a STREAM table, which takes no rows in this release')
+
+
+def _on_conflict(statement: s.Insert) -> OnConflict:
+    if statement.or_action == "replace":
+        return OnConflict.UPDATE
+    if statement.or_action == "ignore" or statement.on_conflict is not None:
+        return OnConflict.IGNORE
+    return OnConflict.ERROR
+
+
+def _targets(table: Table, statement: s.Insert) -> list[Column] | None:
+    """The columns that the statement names, in its order; None for BY NAME without a list."""
+    if statement.columns is None:
+        return None if statement.by_name else list(table.schema.visible)
+    found: list[Column] = []
+    for ident in statement.columns:
+        column = table.schema.column(ident.value, table.qualified)
+        if column.hidden:
+            raise InvalidValue(f'column "{column.name}" is generated and cannot be written', sqlstate="428C9")
+        if column in found:
+            raise InvalidValue(f'column "{column.name}" is named twice', sqlstate="42701")
+        found.append(column)
+    return found
+
+
+def generates_key(table: Table) -> bool:
+    """Whether keys are drawn for each row, so that none can be taken already."""
+    key = table.schema.key_columns
+    return len(key) == 1 and key[0].name == HIDDEN_KEY
+
+
+def source_query(e: Execution, table: Table, statement: s.Insert, targets: list[Column] | None, bound: bool) -> str:
+    """The query that yields the new rows: every stored column, in schema order."""
+    with_ = f"{statement.with_clause.text} " if statement.with_clause is not None else ""
+    source = statement.source
+    if isinstance(source, s.DefaultValues):
+        return f"SELECT {new_row(table, {})}"
+    if isinstance(source, s.ValuesSource):
+        return with_ + _values_query(table, source, targets or list(table.schema.visible), bound)
+    text = source.slice.text
+    described = reads.describe(e, with_ + text)
+    if targets is None:
+        targets = [table.schema.column(c.name, table.qualified) for c in described]
+    _check_arity(len(described), targets, table)
+    names = [f"c{i}" for i in range(len(targets))]
+    given = {c.id: f"q.{n}" for c, n in zip(targets, names, strict=True)}
+    return f"{with_}SELECT {new_row(table, given)} FROM (\n{text}\n) AS q({', '.join(names)})"
+
+
+def _values_query(table: Table, source: s.ValuesSource, targets: list[Column], bound: bool) -> str:
+    """Each value is cast on its own, as it would be in a row of its own; defaults are evaluated once for all rows."""
+    if bound:
+        return f"SELECT {new_row(table, _cells(table, source.rows[0], targets))} FROM {reads.PARAMETERS}"
+    rows = []
+    for row in source.rows:
+        cells = _cells(table, row, targets)
+        rows.append("(" + ", ".join(cell(c, cells.get(c.id)) for c in targets) + ")")
+    names = [f"c{i}" for i in range(len(targets))]
+    given = {c.id: f"v.{n}" for c, n in zip(targets, names, strict=True)}
+    return f"SELECT {new_row(table, given)} FROM (VALUES {', '.join(rows)}) AS v({', '.join(names)})"
+
+
+def _cells(table: Table, row: Sequence[s.Value], targets: list[Column]) -> dict[int, str]:
+    _check_arity(len(row), targets, table)
+    return {c.id: v.text for c, v in zip(targets, row, strict=True) if not isinstance(v, s.Default)}
+
+
+def _check_arity(count: int, targets: Sequence[Column], table: Table) -> None:
+    if count != len(targets):
+        raise SqlSyntaxError(
+            f'INSERT into "{table.qualified}" has {count} values for {len(targets)} target columns; give one for each'
+        )
+
+
+def new_row(table: Table, given: dict[int, str]) -> str:
+    """The select list of a new row: each column's value under its type, its default, or NULL.
+
+    :param given: expressions by column id.
+    """
+    return ", ".join(f"{cell(c, given.get(c.id))} AS {quote_ident(c.name)}" for c in table.schema.columns)
+
+
+def cell(column: Column, text: str | None) -> str:
+    # The line break ends a comment that the client's text may end with.
+    return f"CAST(({text or column.default or 'NULL'}\n) AS {column.type.engine})"
+
+
+def commit_rows(e: Execution, table: Table, staged: Staged, on_conflict: OnConflict) -> Committed:
+    """Hand staged rows to the write door."""
+    check_constraints(e, table, staged.rows)
+    mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
+    return written(staged, lambda: e.parts.writer.write([mutation]))
+
+
+def written(staged: Staged, write: Callable[[], Committed]) -> Committed:
+    """Commit and keep the staged files that the log names.  After a failed sync the outcome is unknown: keep them too."""
+    try:
+        result = write()
+    except InternalError:
+        staged.keep()
+        raise
+    staged.committed(result)
+    return result
+
+
+def check_constraints(e: Execution, table: Table, rows: pa.Table) -> None:
+    """:raises CheckViolation: a row for which a CHECK is false (NULL passes, as in SQL)."""
+    if not table.checks or not rows.num_rows:
+        return
+    n = rows.num_rows
+    hot = rows.append_column(SYSTEM_FIELDS[1], pa.repeat(pa.scalar(False), n))
+    hot = hot.append_column(SYSTEM_FIELDS[0], pa.repeat(pa.scalar(0), n).cast(pa.int64()))
+    plan = ScanPlan(table.schema, hot, (), (), Figures(table.qualified, "", 0, 0, 0, 0, n, 0))
+    for name, text in table.checks:
+        bad = reads.count_where(e, table, plan, f"NOT ({text}\n)")
+        if bad:
+            raise CheckViolation(f'{bad} new row(s) of table "{table.qualified}" break CHECK "{name}": {text}')
+
+
+# -- CREATE TABLE AS --------------------------------------------------------------------------------------------------
+
+
+def create_table_as(e: Execution, statement: s.CreateTable) -> int:
+    """Create a table from a query's rows, in one commit; returns how many rows."""
+    assert statement.as_query is not None
+    namespace, name = e.new_name(statement.name)
+    query = statement.as_query.text
+    columns = tuple(NewColumn(c.name, from_engine(c.type)) for c in reads.describe(e, query))
+    new = NewTable(
+        namespace,
+        name,
+        columns,
+        e.identity.user_id,
+        TableKind(statement.kind) if statement.kind else None,
+        tuple(i.value for i in statement.primary_key),
+        (),
+        statement.options,
+        hidden_key=True,
+    )
+    ddl.require_create(e, new)
+    if e.state.find(namespace, name) is not None:
+        if statement.if_not_exists:
+            return 0
+        raise DuplicateObject(f'"{namespace}.{name}" already exists')
+    with NewTableWrite(e, new) as write:
+        names = [f"c{i}" for i in range(len(columns))]
+        given = {c.id: f"q.{n}" for c, n in zip(write.table.schema.visible, names, strict=True)}
+        wrapped = f"SELECT {new_row(write.table, given)} FROM (\n{query}\n) AS q({', '.join(names)})"
+        return write.commit(reads.batches(e, wrapped), lambda b: storage_batch(write.table, b.columns))
+
+
+class NewTableWrite:
+    """A table that appears together with its first rows, in one commit; optionally in the place of another.
+
+    :param replaces: the table that goes in the same commit.
+    """
+
+    def __init__(self, e: Execution, new: NewTable, replaces: Table | None = None) -> None:
+        self._e = e
+        self._new = new
+        self._replaces = replaces
+        self._table_id = e.parts.catalog.new_table_id()
+        self._now = e.parts.clock.now_us()
+        table = self._choose(e.state).table
+        assert table is not None
+        self.table = table
+        self._intake: Intake | None = None
+
+    def __enter__(self) -> NewTableWrite:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._intake is not None:
+            self._intake.__exit__(None, None, None)
+
+    def _choose(self, state: CatalogState) -> Change:
+        if self._replaces is None:
+            return edits.create_table(state, self._new, table_id=self._table_id, now_us=self._now)
+        return edits.replace_table(state, self._replaces.id, self._new, table_id=self._table_id, now_us=self._now)
+
+    def commit(
+        self,
+        batches: Iterator[pa.RecordBatch],
+        cast: Callable[[pa.RecordBatch], pa.RecordBatch],
+        on_conflict: OnConflict = OnConflict.ERROR,
+    ) -> int:
+        """Stage the rows, then create the table and write them, all or nothing."""
+        e, table = self._e, self.table
+        refuse_stream(table)
+        self._intake = Intake(table, e.parts.staging, cast)
+        staged = self._intake.take(batches)
+        mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
+        chosen: list[Change] = []
+
+        def create(batch: Batch) -> None:
+            change = self._choose(e.parts.catalog.state)
+            e.parts.catalog.install(change, batch)
+            ddl.drop_rows(e, batch, change)
+            chosen.append(change)
+
+        result = written(
+            staged, lambda: e.parts.writer.write_new(mutation, create, lambda: e.parts.catalog.publish(chosen[0]))
+        )
+        ddl.clean_up(e, chosen[0])
+        return result.rows[0]

@@ -1,5 +1,7 @@
 """A connection to a server, for a person who may lose patience.
 
+The driver's own low level is used, without its DB-API: that would load whole data frame libraries at each start.
+
 The driver blocks inside native code, where Ctrl-C waits until the call returns.  So its calls run on a thread of their
 own; the main thread waits, and on Ctrl-C cancels the statement on the server and not just the wait for it.
 """
@@ -9,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import adbc_driver_flightsql.dbapi as adbc
+import adbc_driver_flightsql as flightsql
+import adbc_driver_manager as driver
 import pyarrow as pa
 
 from flightkalam.errors import Cancelled, InvalidValue, KalamError
@@ -72,27 +76,32 @@ class Connection:
     def __init__(self, target: Target, headers: dict[str, str] | None = None) -> None:
         self.target = target
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flightkalam-client")
-        self._cursor: Any = None
+        self._handles = ExitStack()
+        self._statement: driver.AdbcStatement | None = None
+        self._reader: pa.RecordBatchReader | None = None
         options = target.options(headers or {})
         try:
-            self._connection = self._call(lambda: adbc.connect(target.uri, db_kwargs=options, autocommit=True), None)
-        except KalamError as error:
-            self._thread.shutdown(wait=False)
+            self._database = self._handles.enter_context(self._call(lambda: flightsql.connect(target.uri, options)))
+            self._connection = self._handles.enter_context(self._call(lambda: driver.AdbcConnection(self._database)))
+        except BaseException as error:
+            self.close()
             raise _unreachable(target, error) from None
-        except BaseException:
-            self._thread.shutdown(wait=False)
-            raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._statement is not None:
+            self._statement.cancel()  # nobody will read what is still under way
         self.close()
+        if kind is KeyboardInterrupt:
+            raise Cancelled("cancelled") from None
 
     def close(self) -> None:
         """Let go of the session.  A server that is gone has done so already."""
         try:
-            self._call(self._close_all, None)
+            self._call(self._finish)
+            self._call(self._handles.close)
         except KalamError:
             pass
         finally:
@@ -103,70 +112,89 @@ class Connection:
 
         :raises KalamError: the server refuses it, or (Cancelled) Ctrl-C was pressed.
         """
-        cursor = self._fresh_cursor()
-        self._call(lambda: cursor.execute(sql), cursor)
-        if not cursor.description:
-            return Result(None, iter(()), cursor.rowcount)
-        reader = self._call(cursor.fetch_record_batch, cursor)
-        return Result(reader.schema, self._batches(reader, cursor))
+        self._begin()
+        reader, changed = self._call(lambda: self._execute(sql))
+        return Result(None, iter(()), changed) if not reader.schema.names else Result(reader.schema, self._batches(reader))
 
     def table(self, sql: str) -> pa.Table:
         """All rows of a small answer."""
         result = self.run(sql)
         return pa.Table.from_batches(list(result.batches), result.schema or pa.schema([]))
 
-    def ingest(self, reader: pa.RecordBatchReader, table: str, namespace: str | None, mode: str) -> int:
+    def ingest(self, rows: pa.RecordBatchReader, table: str, namespace: str | None, mode: str) -> int:
         """Rows into a table by one statement of the server; all of them or none.
 
+        :param mode: create, append, replace or create_append.
         :return: the rows written.
         :raises KalamError: the server refuses them, or (Cancelled) Ctrl-C was pressed.
         """
-        cursor = self._fresh_cursor()
-        return self._call(lambda: cursor.adbc_ingest(table, reader, mode=mode, db_schema_name=namespace), cursor)
+        options = {driver.INGEST_OPTION_TARGET_TABLE: table, driver.INGEST_OPTION_MODE: f"{driver.INGEST_OPTION_MODE}.{mode}"}
+        if namespace is not None:
+            options[driver.StatementOptions.INGEST_TARGET_DB_SCHEMA.value] = namespace
+        statement = self._begin()
+
+        def send() -> int:
+            statement.set_options(**options)
+            statement.bind_stream(rows)
+            return statement.execute_update()
+
+        return self._call(send)
 
     def objects(self) -> list[dict[str, Any]]:
         """Catalogs, their schemas, their tables and columns, as Flight SQL's metadata tells them."""
-        return self._call(lambda: self._connection.adbc_get_objects(depth="columns").read_all().to_pylist(), None)
+        depth = driver.GetObjectsDepth.ALL
+        return self._call(lambda: _reader(self._connection.get_objects(depth)).read_all().to_pylist())
 
     def table_schema(self, table: str, namespace: str | None) -> pa.Schema:
         """The table's columns; none if there is no such table."""
         try:
-            return self._call(
-                lambda: self._connection.adbc_get_table_schema(table, db_schema_filter=namespace or "main"), None
-            )
+            return self._call(lambda: pa.schema(self._connection.get_table_schema(None, namespace or "main", table)))
+        except Cancelled:
+            raise
         except KalamError:
             return pa.schema([])
 
-    def _fresh_cursor(self) -> Any:
-        """A new cursor; the last one is closed first, for the driver holds a result per cursor."""
-        if self._cursor is not None:
-            self._call(self._cursor.close, None)
-        self._cursor = self._connection.cursor()
-        return self._cursor
+    def _begin(self) -> driver.AdbcStatement:
+        """A new statement; the last one and its rows are let go of first."""
+        self._call(self._finish)
+        self._statement = driver.AdbcStatement(self._connection)
+        return self._statement
 
-    def _batches(self, reader: pa.RecordBatchReader, cursor: Any) -> Iterator[pa.RecordBatch]:
-        while True:
-            batch = self._call(lambda: _next_batch(reader), cursor)
-            if batch is None:
-                return
+    def _finish(self) -> None:
+        reader, statement = self._reader, self._statement
+        self._reader = self._statement = None
+        if reader is not None:
+            reader.close()
+        if statement is not None:
+            statement.close()
+
+    def _execute(self, sql: str) -> tuple[pa.RecordBatchReader, int]:
+        assert self._statement is not None
+        self._statement.set_sql_query(sql)
+        self._statement.prepare()
+        stream, changed = self._statement.execute_query()
+        self._reader = _reader(stream)
+        return self._reader, changed
+
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        while (batch := self._call(lambda: _next_batch(reader))) is not None:
             yield batch
 
-    def _close_all(self) -> None:
-        if self._cursor is not None:
-            self._cursor.close()
-        self._connection.close()
-
-    def _call(self, work: Callable[[], T], cursor: Any) -> T:
+    def _call(self, work: Callable[[], T]) -> T:
         running = self._thread.submit(work)
         try:
             return running.result()
         except KeyboardInterrupt:
-            if cursor is not None:
-                cursor.adbc_cancel()
+            if self._statement is not None:
+                self._statement.cancel()
                 running.exception()  # until the driver has let go, the connection is of no use
             raise Cancelled("cancelled") from None
-        except (adbc.Error, pa.ArrowException, OSError) as error:
+        except (driver.Error, pa.ArrowException, OSError) as error:
             raise KalamError(message_of(error)) from None
+
+
+def _reader(stream: driver.ArrowArrayStreamHandle) -> pa.RecordBatchReader:
+    return pa.RecordBatchReader.from_stream(stream)
 
 
 def _next_batch(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
@@ -183,8 +211,8 @@ def message_of(error: BaseException) -> str:
     return " ".join(_DETAIL.sub("", text).split()) or type(error).__name__
 
 
-def _unreachable(target: Target, error: KalamError) -> KalamError:
-    if any(sign in error.message for sign in _UNREACHABLE):
+def _unreachable(target: Target, error: BaseException) -> BaseException:
+    if isinstance(error, KalamError) and any(sign in error.message for sign in _UNREACHABLE):
         return KalamError(
             f"no server answers at {target.uri}: start one with `flightkalam serve`, or give --uri ({error.message})"
         )

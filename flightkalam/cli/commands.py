@@ -57,9 +57,7 @@ CaCert = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file of settings.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="SECTION.KEY=VALUE", help="One setting, such as flush.check_interval_seconds=5; repeatable."
-    ),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting, such as flush.check_interval_seconds=5; repeatable."),
 ]
 
 
@@ -153,7 +151,7 @@ def sql(
         output.writer(format_, output_, max_rows or None) as writer,
     ):
         for text in statements:
-            writer.write(connection.run(text))
+            writer.write(text, connection.run(text))
 
 
 @cli.command("shell")
@@ -191,9 +189,7 @@ def load(
     delimiter: Annotated[str, typer.Option("--delimiter", help="Of CSV files.")] = ",",
     null: Annotated[
         list[str] | None,
-        typer.Option(
-            "--null", metavar="TEXT", help="Unquoted CSV text that means NULL; repeatable. Default: nothing at all."
-        ),
+        typer.Option("--null", metavar="TEXT", help="Unquoted CSV text that means NULL; repeatable. Default: nothing at all."),
     ] = None,
     uri: Uri = DEFAULT_URI,
     user: User = "root",

@@ -249,9 +249,7 @@ def _unreadable(path: Path, error: Exception) -> InvalidValue:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
     hint = ""
     if "CSV conversion error" in reason:
-        hint = (
-            "; give --null for text that means NULL, or create the table with other types first and load with --mode append"
-        )
+        hint = "; give --null for text that means NULL, or create the table with other types first and load with --mode append"
     return InvalidValue(f'cannot read "{path}": {reason}{hint}; nothing of it was loaded')
 
 

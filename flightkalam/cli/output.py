@@ -42,6 +42,7 @@ class Format(StrEnum):
 
 # One result fills such a file: a second one could not be told from the first.
 _ONE_RESULT = (Format.ARROW, Format.PARQUET)
+_ROW_WRITERS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "EXECUTE", "WITH"})
 _BINARY = (Format.ARROW, Format.PARQUET)
 
 
@@ -63,12 +64,13 @@ class Writer:
         self._console = console
         self._written = 0
 
-    def write(self, result: Result) -> None:
-        """
+    def write(self, statement: str, result: Result) -> None:
+        """Write what `statement` gave.
+
         :raises InvalidValue: the format holds one result, and this is the second.
         """
         if result.schema is None:
-            self._say_changed(result.changed)
+            self._say_changed(statement, result.changed)
             return
         if self._written and self._format in _ONE_RESULT:
             raise InvalidValue(
@@ -79,9 +81,9 @@ class Writer:
         self._written += 1
         _WRITERS[self._format](self, result.schema, result.batches)
 
-    def _say_changed(self, changed: int) -> None:
+    def _say_changed(self, statement: str, changed: int) -> None:
         if self._format is Format.TABLE:
-            self._console.print(changed_text(changed), style="dim", highlight=False)
+            self._console.print(changed_text(statement, changed), style="dim", highlight=False)
 
     def _table(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         page = tables.first_rows(schema, batches, self._style.max_rows)
@@ -180,8 +182,10 @@ class _TextOver:
         self._sink.flush()
 
 
-def changed_text(changed: int) -> str:
-    return "done" if changed < 0 else f"{tables.count(changed, 'row')} changed"
+def changed_text(statement: str, changed: int) -> str:
+    """Only statements that write rows have a number worth saying."""
+    writes = statement.split(maxsplit=1)[0].upper() in _ROW_WRITERS
+    return f"{tables.count(changed, 'row')} changed" if writes and changed >= 0 else "done"
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -221,8 +225,7 @@ def _is_bytes(type_: pa.DataType) -> bool:
 
 def _flattened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = [
-        column if column.type == field.type else _as_text(column)
-        for column, field in zip(batch.columns, schema, strict=True)
+        column if column.type == field.type else _as_text(column) for column, field in zip(batch.columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

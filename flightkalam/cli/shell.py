@@ -93,7 +93,7 @@ class Shell:
     def _statements(self, text: str) -> None:
         for statement in split(text):
             started = time.perf_counter()
-            self._show(self._connection.run(statement), started)
+            self._show(statement, self._connection.run(statement), started)
             self._follow(statement)
 
     def _follow(self, statement: str) -> None:
@@ -105,9 +105,9 @@ class Shell:
         if first in _CHANGES_NAMES:
             self._refresh_names()
 
-    def _show(self, result: Result, started: float) -> None:
+    def _show(self, statement: str, result: Result, started: float) -> None:
         if result.schema is None:
-            self._say(changed_text(result.changed), started)
+            self._say(changed_text(statement, result.changed), started)
             return
         page = tables.first_rows(result.schema, result.batches, _MAX_ROWS)
         render = self._records if self.settings.expanded else self._table

@@ -15,13 +15,13 @@ from typing import Any
 import pyarrow as pa
 from rich import box
 from rich.cells import cell_len
-from rich.console import RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 NULL = "NULL"
 _MAX_CELL = 48
-_MIN_COLUMNS = 1
+_GAP = 3
 _CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), 127)} | {9: "\\t", 10: "\\n", 13: "\\r"}
 
 
@@ -71,7 +71,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, bytes):
         return "\\x" + value.hex()
     if isinstance(value, dt.datetime):
-        return value.isoformat(" ").removesuffix("+00:00") + ("+00" if value.tzinfo == dt.UTC else "")
+        return value.isoformat(" ").replace("+00:00", "+00")
     if isinstance(value, pa.MonthDayNano):
         return _interval_text(value)
     if isinstance(value, (list, dict, tuple)):
@@ -106,13 +106,16 @@ def _inside(value: Any) -> Any:
     return text_of(value)
 
 
-def _cell(value: Any, width: int = _MAX_CELL) -> str:
-    """On one line, without control characters that would move the cursor, and not wider than `width`."""
-    text = text_of(value).translate(_CONTROL)
-    if cell_len(text) <= width:
+def _line(text: str) -> str:
+    """On one line, without control characters that would move the cursor."""
+    return text.translate(_CONTROL)
+
+
+def _shortened(text: str, room: int) -> str:
+    if cell_len(text) <= room:
         return text
-    short = text[:width]
-    while cell_len(short) > width - 1:
+    short = text[:room]
+    while cell_len(short) > room - 1:
         short = short[:-1]
     return short + "…"
 
@@ -123,17 +126,19 @@ def _cell(value: Any, width: int = _MAX_CELL) -> str:
 
 def table_of(page: Page, width: int | None) -> tuple[RenderableType, str]:
     """A table of at most `width` terminal columns (None: as wide as it is), and the line that says what it leaves out."""
-    cells = [[_cell(value) for value in row] for row in page.rows]
-    widths = [
-        max([cell_len(_cell(name)), *(cell_len(row[i]) for row in cells)]) for i, name in enumerate(page.schema.names)
-    ]
+    names = page.schema.names
+    texts = [[_line(text_of(value)) for value in row] for row in page.rows]
+    widths = [max([cell_len(_line(name)), *(cell_len(row[i]) for row in texts)]) for i, name in enumerate(names)]
+    if width is not None and sum(widths) + _GAP * (len(widths) - 1) > width:
+        widths = [min(w, width if len(widths) == 1 else _MAX_CELL) for w in widths]
     shown = _columns_that_fit(widths, width)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for field in list(page.schema)[:shown]:
-        grid.add_column(Text(_cell(field.name)), justify="right" if _is_number(field.type) else "left", no_wrap=True)
-    for values, row in zip(page.rows, cells, strict=True):
-        grid.add_row(*(_styled(v, t) for v, t in zip(values[:shown], row[:shown], strict=True)))
-    return grid, summary(page, len(page.schema) - shown)
+    for field, room in list(zip(page.schema, widths, strict=True))[:shown]:
+        justify: JustifyMethod = "right" if _is_number(field.type) else "left"
+        grid.add_column(Text(_shortened(_line(field.name), room)), justify=justify, no_wrap=True)
+    for values, row in zip(page.rows, texts, strict=True):
+        grid.add_row(*(_styled(values[i], _shortened(row[i], widths[i])) for i in range(shown)))
+    return grid, summary(page, len(names) - shown)
 
 
 def records_of(page: Page) -> tuple[RenderableType, str]:
@@ -144,7 +149,7 @@ def records_of(page: Page) -> tuple[RenderableType, str]:
     for number, row in enumerate(page.rows, 1):
         grid.add_row(Text(f"─ row {number:,}", style="dim"), "")
         for name, value in zip(page.schema.names, row, strict=True):
-            grid.add_row(Text(_cell(name)), _styled(value, text_of(value)))
+            grid.add_row(Text(_line(name)), _styled(value, text_of(value)))
     return grid, summary(page, 0)
 
 
@@ -163,14 +168,14 @@ def count(number: int, noun: str) -> str:
 
 
 def _columns_that_fit(widths: Sequence[int], room: int | None) -> int:
-    """As many columns from the left as fit with two spaces between them."""
+    """As many columns from the left as fit beside each other; one at least."""
     if room is None:
         return len(widths)
     used = 0
     for shown, width in enumerate(widths):
-        used += width + (2 if shown else 0)
+        used += width + (_GAP if shown else 0)
         if used > room:
-            return max(shown, _MIN_COLUMNS)
+            return max(shown, 1)
     return len(widths)
 
 

@@ -92,9 +92,7 @@ def write_batch(
     """
     name = paths.batch_name(number)
     path = folder / name
-    footer = Footer(
-        scope.table_id, scope.owner, number, uuid.uuid4().hex, schema.version, epoch, flushed_seq, tuple(replaces)
-    )
+    footer = Footer(scope.table_id, scope.owner, number, uuid.uuid4().hex, schema.version, epoch, flushed_seq, tuple(replaces))
     metadata = {FOOTER_KEY: footer.to_bytes()}
     file_schema = schema.file.with_metadata(metadata)
     with objects.file_errors(path), objects.discarded_on_error(path):
@@ -129,6 +127,7 @@ def _write(path: Path, table: pa.Table, schema: TableSchema, style: BatchStyle, 
         sorting_columns=key or None,
         bloom_filter_options=filters or None,
         write_page_index=True,
+        write_page_checksum=True,
         store_schema=True,
     )
 
@@ -170,8 +169,13 @@ class BatchReader:
                 self._footers.popitem(last=False)
         return found
 
-    def columns(self, path: Path, entry: BatchEntry, schema: TableSchema, names: Sequence[str]) -> pa.Table:
-        """Columns of a batch under the current schema (by field id; system columns by name), all rows, in order."""
+    def columns(
+        self, path: Path, entry: BatchEntry, schema: TableSchema, names: Sequence[str], *, verify: bool = False
+    ) -> pa.Table:
+        """Columns of a batch under the current schema (by field id; system columns by name), all rows, in order.
+
+        :param verify: compare every page with its checksum.
+        """
         metadata = self.metadata(path, entry.uuid)
         stored = stored_names(metadata)
         wanted: dict[str, str] = {}
@@ -181,7 +185,7 @@ class BatchReader:
             if source is not None:
                 wanted[name] = source
         with damaged_batch(path):
-            file = pq.ParquetFile(path, metadata=metadata, memory_map=True)
+            file = pq.ParquetFile(path, metadata=metadata, memory_map=True, page_checksum_verification=verify)
             table = file.read(columns=list(wanted.values()), use_threads=False)
         columns = [_under(schema, name, table, wanted.get(name)) for name in names]
         return pa.table(columns, names=list(names))

@@ -247,18 +247,15 @@ def _batch_from_json(r: dict[str, Any]) -> BatchEntry:
     )
 
 
-_COMPRESSOR_OPTIONS = {"level": 1, "write_checksum": True, "write_content_size": True}
-
-
 def pack(record: dict[str, Any]) -> bytes:
     """JSON, compressed with a checksum: how manifests lie in the key-value store."""
     text = json.dumps(record, separators=(",", ":")).encode()
-    return zstandard.ZstdCompressor(**_COMPRESSOR_OPTIONS).compress(text)
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(text)
 
 
 def unpack(data: bytes) -> dict[str, Any]:
     """:raises DataCorrupted: bytes that do not match their checksum."""
     try:
-        return json.loads(zstandard.ZstdDecompressor().decompress(data))  # type: ignore[no-any-return]
+        return json.loads(zstandard.ZstdDecompressor().decompress(data))
     except (zstandard.ZstdError, ValueError) as e:
         raise DataCorrupted(f"a cached manifest does not match its checksum ({e})") from e

@@ -116,10 +116,10 @@ def decode(data: bytes, schema: pa.Schema) -> Entry:
 
 
 def schema_version_of(data: bytes) -> int:
-    return _header(data)[3]  # type: ignore[no-any-return]
+    return _header(data)[3]
 
 
-def _header(data: bytes) -> tuple:  # type: ignore[type-arg]
+def _header(data: bytes) -> tuple:
     if len(data) < _HEADER.size:
         raise DataCorrupted("an entry of the hot log is cut short; restore from a backup")
     return _HEADER.unpack_from(data)

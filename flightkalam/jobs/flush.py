@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ class FlushSettings:
     """:param rows_per_batch: a flush of more rows writes several batches, so that its memory is bounded."""
 
     rows_per_batch: int = 1_000_000
-    style: BatchStyle = BatchStyle()
+    style: BatchStyle = field(default_factory=BatchStyle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +197,7 @@ class Flusher:
         door.wait(position)
         failpoints.hit("flush.committed")
 
-    def _repoint_log(
-        self, batch: Batch, scope: OpenScope, table: Table, hot: HotRows, places: _Places, watermark: int
-    ) -> None:
+    def _repoint_log(self, batch: Batch, scope: OpenScope, table: Table, hot: HotRows, places: _Places, watermark: int) -> None:
         """Rewrite the log's entries > S whose marks name rows that have just become cold."""
         for loaded in self._scopes.log.entries(scope.scope, watermark):
             marks = loaded.entry.hot_marks
@@ -209,9 +207,7 @@ class Flusher:
             rows = hot.rows_of(marks["target"][moved])
             numbers, positions = places.batch[rows], places.row[rows]
             fresh = cold_marks(numbers, positions, marks["by"][moved])
-            entry = replace(
-                loaded.entry, hot_marks=marks[~moved], cold_marks=np.concatenate([loaded.entry.cold_marks, fresh])
-            )
+            entry = replace(loaded.entry, hot_marks=marks[~moved], cold_marks=np.concatenate([loaded.entry.cold_marks, fresh]))
             batch.put("log", loaded.key, log.encode(entry))
 
     def _publish(self, scope: OpenScope, table: Table, watermark: int, files: list[str]) -> None:
@@ -275,7 +271,7 @@ def remaining(old: HotRows, n: int, watermark: int, places: _Places) -> HotRows:
     return new
 
 
-def _as_cold(marks: npt.NDArray[np.void], places: _Places, dtype: np.dtype) -> npt.NDArray[np.void]:  # type: ignore[type-arg]
+def _as_cold(marks: npt.NDArray[np.void], places: _Places, dtype: np.dtype) -> npt.NDArray[np.void]:
     out = np.empty(len(marks), dtype)
     out["batch"], out["row"], out["by"] = places.batch[marks["row"]], places.row[marks["row"]], marks["by"]
     return out

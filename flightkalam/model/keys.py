@@ -62,7 +62,7 @@ def key_hashes(columns: Sequence[pa.Array]) -> U64:
 
 
 def _integers(column: pa.Array) -> npt.NDArray[np.signedinteger]:
-    return column.view(_INT_VIEW[column.type]).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return column.view(_INT_VIEW[column.type]).to_numpy(zero_copy_only=False)
 
 
 def _words(column: pa.Array) -> list[U64]:
@@ -181,7 +181,7 @@ def same_keys(left: Sequence[pa.Array], right: Sequence[pa.Array]) -> npt.NDArra
         equal = pc.equal(a, b)
         same = equal if same is None else pc.and_(same, equal)
     assert same is not None, "a key has at least one column"
-    return same.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return same.to_numpy(zero_copy_only=False)
 
 
 def first_duplicate(hashes: U64, columns: Sequence[pa.Array]) -> tuple[int, int] | None:

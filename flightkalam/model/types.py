@@ -498,9 +498,7 @@ def _interval_to_storage(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.Chu
     if (nanos % 1000).any():
         raise pa.ArrowInvalid("an interval has nanoseconds; microseconds are the finest kept")
     parts = [pa.array(np.where(valid, raw[f], 0).astype(np.int32)) for f in ("months", "days")]
-    return pa.StructArray.from_arrays(
-        [*parts, pa.array(nanos // 1000)], fields=list(INTERVAL_STORAGE), mask=pa.array(~valid)
-    )
+    return pa.StructArray.from_arrays([*parts, pa.array(nanos // 1000)], fields=list(INTERVAL_STORAGE), mask=pa.array(~valid))
 
 
 def interval_from_storage(array: pa.Array) -> pa.Array:

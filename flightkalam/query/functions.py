@@ -21,8 +21,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 OPERATORS = _words(
-    """!= !__postfix !~~ !~~* % & && * ** + - -> ->> / // < <-> << <= <=> <@ = <> > >= >> @ @> ^ ^@ | || ~ ~~ ~~* ~~~ !~
-    __postfix"""
+    """!= !__postfix !~~ !~~* % & && * ** + - -> ->> / // < <-> << <= <=> <@ = <> > >= >> @ @> ^ ^@ | || ~ ~~ ~~* ~~~ !~"""
 )
 MATH = _words(
     """abs acos acosh add asin asinh atan atan2 atanh bit_count bin binom cbrt ceil ceiling cos cosh cot degrees

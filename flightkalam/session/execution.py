@@ -101,9 +101,7 @@ class Execution:
     def require(self, action: Action, found: Table, name: str | None = None) -> None:
         own = found.created_by == self.identity.user_id if action is Action.ALTER else True
         owner = own and (found.kind.per_user or action is Action.ALTER)
-        authorise.require(
-            self.identity, action, name or found.qualified, found.kind, found.options.access_level, owner=owner
-        )
+        authorise.require(self.identity, action, name or found.qualified, found.kind, found.options.access_level, owner=owner)
 
     def table(self, name: Name | tuple[str, ...], action: Action) -> Table:
         """The table that a name means, if the caller may do `action` with it.

@@ -47,7 +47,8 @@ class Results:
 
     def get(self, user: str, handle: bytes) -> Planned:
         with self._lock:
-            found = self._of.get(user, {}).get(handle)
+            mine = self._of.get(user)
+            found = None if mine is None else mine.get(handle)
         if found is None:
             raise UndefinedObject("the result is not there any more; run the statement again", sqlstate="26000")
         return found

@@ -62,9 +62,7 @@ class Service:
         with self._lock:
             found = self._sessions.get(identity.session_id)
             if found is None:
-                found = self._sessions[identity.session_id] = Session(
-                    self.parts, identity, identity.session_id, self._results
-                )
+                found = self._sessions[identity.session_id] = Session(self.parts, identity, identity.session_id, self._results)
             found.identity = identity  # the role as it is now
             found.last_used = now
             idle = self.parts.config.auth.session_idle_seconds

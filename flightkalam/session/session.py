@@ -146,9 +146,7 @@ class Session:
         with self._lock:
             found = self._prepared.get(handle)
         if found is None:
-            raise UndefinedObject(
-                "the prepared statement does not exist in this session; prepare it again", sqlstate="26000"
-            )
+            raise UndefinedObject("the prepared statement does not exist in this session; prepare it again", sqlstate="26000")
         return found
 
     # -- reading -----------------------------------------------------------------------------------------------
@@ -290,18 +288,21 @@ class Session:
             raise InvalidValue(f"the statement has {wanted} parameters and none was bound", sqlstate="07001")
         bound = pa.Table.from_batches(held)
         if bound.num_columns != wanted:
-            raise InvalidValue(
-                f"the statement has {wanted} parameters and {bound.num_columns} were bound", sqlstate="07001"
-            )
+            raise InvalidValue(f"the statement has {wanted} parameters and {bound.num_columns} were bound", sqlstate="07001")
         if isinstance(statement, s.Insert) and writes.takes_rows(statement):
             columns = bound.rename_columns([f"p{i + 1}" for i in range(wanted)])
             named = substitute_params(text, [f"p{i + 1}" for i in range(wanted)])
             insert = self._parse(named)
-            return writes.again_if_moved(lambda: self._counted(lambda e, st: writes.insert(e, st, columns), insert))
+            assert isinstance(insert, s.Insert), "parameters do not change the kind of a statement"
+            return writes.again_if_moved(lambda: self._insert_rows(insert, columns))
         total = 0
         for row in params.rows_of(bound):
             total += self._update(substitute_params(text, [v.sql for v in row]), None)
         return total
+
+    def _insert_rows(self, insert: s.Insert, rows: pa.Table) -> int:
+        with self.execution() as e:
+            return writes.insert(e, insert, rows)
 
     def ingest(
         self,

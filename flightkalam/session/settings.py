@@ -58,9 +58,7 @@ class Settings:
         elif name in ("schema", "time_zone", "statement_timeout"):
             self.set(e, name, text or None)
         else:
-            raise Unsupported(
-                f'session option "{name}" is not known; there are catalog, schema, time_zone, statement_timeout'
-            )
+            raise Unsupported(f'session option "{name}" is not known; there are catalog, schema, time_zone, statement_timeout')
 
     def show(self, name: str) -> pa.Table:
         known = _known(name)

@@ -12,13 +12,14 @@ from flightkalam.auth.authorise import Action
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
-from flightkalam.session import ddl, maintenance, reads, writes
+from flightkalam.session import checks, ddl, maintenance, reads, writes
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.sql import statements as s
 
-Count = Callable[[Execution, s.Statement], int]
-Answer = Callable[[Execution, s.Statement], Rows]
+# Each takes the execution and a statement of its own kind.
+Count = Callable[..., int]
+Answer = Callable[..., Rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Row:
     :param rows: run it and answer with rows.
     :param count: run it and answer with a count."""
 
-    schema: Callable[[Execution, s.Statement], pa.Schema] | None = None
+    schema: Callable[..., pa.Schema] | None = None
     rows: Answer | None = None
     count: Count | None = None
 
@@ -84,6 +85,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowCreateTable: _table(_show_create),
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
+    s.CheckTable: Row(lambda e, st: checks.CHECK_SCHEMA, checks.check_table),
     s.Insert: _count(writes.insert),
     s.CreateTable: _count(lambda e, st: writes.create_table_as(e, st) if st.as_query else ddl.create_table(e, st)),
     s.DropTable: _count(ddl.drop_table),

@@ -270,8 +270,6 @@ class NewTableWrite:
             ddl.drop_rows(e, batch, change)
             chosen.append(change)
 
-        result = written(
-            staged, lambda: e.parts.writer.write_new(mutation, create, lambda: e.parts.catalog.publish(chosen[0]))
-        )
+        result = written(staged, lambda: e.parts.writer.write_new(mutation, create, lambda: e.parts.catalog.publish(chosen[0])))
         ddl.clean_up(e, chosen[0])
         return result.rows[0]

@@ -88,7 +88,7 @@ class Store:
 
     def get(self, family: str, key: bytes) -> bytes | None:
         with _translated():
-            return self._families[family].get(key)  # type: ignore[no-any-return]
+            return self._families[family].get(key)
 
     def scan(
         self,

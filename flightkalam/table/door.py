@@ -1,8 +1,8 @@
 """The commit door: one mutex, one order.
 
-Everything that changes data or catalog passes here.  Inside the mutex a commit takes its `_seq`, is put into the log and into
-memory; so the order of `_seq`, of the log and of publication is one (T-5).  Readers use the *watermark*, the last `_seq` known to
-be durable; it moves when the sync thread has synced, in one step for all commits that were waiting.
+Everything that changes data or catalog passes here.  Inside the mutex a commit takes its `_seq`, is put into the log and
+into memory; so the order of `_seq`, of the log and of publication is one (T-5).  Readers use the *watermark*, the last
+`_seq` known to be durable; it moves when the sync thread has synced, in one step for all commits that were waiting.
 
     writer      take _seq · build · [memory] · append ──── wait ───────────▶ reply
     sync thread                                    sync · watermark := last ▲

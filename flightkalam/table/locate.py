@@ -1,7 +1,7 @@
 """Keys -> positions: where the live version of each key sits, at the head.
 
-Few batches can hold a key: their bounds say so.  Of those the key columns are read once and kept (`key_cache`), and all probes are
-matched against each in one merge.
+Few batches can hold a key: their bounds say so.  Of those the key columns are read once and kept (`key_cache`), and all
+probes are matched against each in one merge.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _candidates(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[Bat
     return [manifest.batches[i] for i in np.flatnonzero(inside | ~bounds.bounded)]
 
 
-def _sorted_values(column: pa.Array, dtype: np.dtype) -> npt.NDArray[np.generic] | None:  # type: ignore[type-arg]
+def _sorted_values(column: pa.Array, dtype: np.dtype) -> npt.NDArray[np.generic] | None:
     """The probes' values, ascending, comparable with bounds of `dtype`; None when that is not to be had cheaply."""
     if dtype.kind == "i" and is_exact([column]):
         return np.sort(key_hashes([column]).view(np.int64))

@@ -1,6 +1,6 @@
 """The write door: new versions for one or more scopes -> one atomic commit.
 
-    check rows ─ hash keys ─┐ scope lock: locate at the head, decide, mark ─┐ commit mutex: _seq, log, memory ─┐ wait for the sync
+    check rows ─ hash keys ─┐ scope lock: locate at the head, decide, mark ─┐ commit mutex: _seq, log, memory ─┐ wait
                             └───────────────────────────────────────────────┴──────────────────────────────────┘
 Everything that can be done before a lock is done before it.  A refusal depends on the head just as a result does, so it too
 waits until that head is durable.

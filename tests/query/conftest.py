@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.query.house import House
+from query_house import House
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pyroaring import BitMap
 
 from flightkalam.errors import undefined_table
 from flightkalam.model.predicate import Predicate
-from flightkalam.model.schema import DELETED, SEQ, Column, Table, TableKind, TableSchema, View
+from flightkalam.model.schema import Column, Table, TableKind, TableSchema, View
 from flightkalam.model.types import parse_type, to_storage
 from flightkalam.query import params
 from flightkalam.query.compute import CancelToken, Setting

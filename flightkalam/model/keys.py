@@ -94,34 +94,37 @@ def _bytes_hash(column: pa.Array) -> U64:
 
 
 def _mix_bytes(hashes: U64, data: npt.NDArray[np.uint8], starts: I64, lengths: I64) -> U64:
-    """Fold the first and last _EDGE bytes of each text into its hash, eight at a time."""
-    longest = int(lengths.max())
+    """Fold each text into its hash, eight bytes at a time: all of it, or _EDGE bytes of either end when it is long.
+
+    A hash depends on its own text alone, never on its neighbours: a key is looked for in other company than it arrived in.
+    """
+    kept = np.minimum(lengths, _EDGE * 2)
+    words = -(-kept // 8)
+    shortest, longest = int(words.min()), int(words.max())
     if longest == 0:
         return hashes
-    heads = _matrix(data, starts, np.minimum(lengths, _EDGE * 2 if longest <= _EDGE * 2 else _EDGE))
-    blocks = [heads]
-    if longest > _EDGE * 2:
-        tail = np.minimum(lengths, _EDGE)
-        blocks.append(_matrix(data, starts + lengths - tail, tail))
-    for block in blocks:
-        for i in range(block.shape[1]):
-            hashes = (hashes ^ block[:, i]) * _P1
-            hashes ^= hashes >> _SHIFT
+    block = _matrix(data, starts, lengths, kept)
+    for i in range(longest):
+        mixed = (hashes ^ block[:, i]) * _P1
+        mixed ^= mixed >> _SHIFT
+        hashes = mixed if i < shortest else np.where(words > i, mixed, hashes)
     return hashes
 
 
-def _matrix(data: npt.NDArray[np.uint8], starts: I64, lengths: I64) -> U64:
-    """The texts as rows of zero-padded 64-bit words, uint64[n, words]."""
-    width = -(-int(lengths.max()) // 8) * 8
-    n = len(starts)
-    if int(lengths.min()) == int(lengths.max()) and n > 1 and (np.diff(starts) == lengths[0]).all():
-        exact = data[starts[0] : starts[0] + n * lengths[0]].reshape(n, int(lengths[0]))
+def _matrix(data: npt.NDArray[np.uint8], starts: I64, lengths: I64, kept: I64) -> U64:
+    """What is kept of the texts as rows of zero-padded 64-bit words, uint64[n, words]."""
+    width = -(-int(kept.max()) // 8) * 8
+    n, longest = len(starts), int(lengths.max())
+    if int(lengths.min()) == longest <= _EDGE * 2 and n > 1 and (np.diff(starts) == longest).all():
+        exact = data[starts[0] : starts[0] + n * longest].reshape(n, longest)
         out = np.zeros((n, width), np.uint8)
-        out[:, : exact.shape[1]] = exact
+        out[:, :longest] = exact
         return out.view(np.uint64)
     columns = np.arange(width)
-    index = np.minimum(starts[:, None] + columns[None, :], len(data) - 1)
-    out = np.where(columns[None, :] < lengths[:, None], data[index], 0).astype(np.uint8)
+    index = starts[:, None] + columns[None, :]
+    if longest > _EDGE * 2:  # the second half comes from the end
+        index[:, _EDGE:] += np.maximum(lengths - _EDGE * 2, 0)[:, None]
+    out = np.where(columns[None, :] < kept[:, None], data[np.minimum(index, len(data) - 1)], 0).astype(np.uint8)
     return np.ascontiguousarray(out).view(np.uint64)
 
 

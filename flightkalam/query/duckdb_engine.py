@@ -20,7 +20,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from flightkalam.errors import KalamError, SqlSyntaxError, Unsupported
+from flightkalam.errors import InvalidValue, KalamError, SqlSyntaxError, Unsupported
 from flightkalam.query.compute import CancelToken, Inputs, ResultColumn, Setting, Tree
 from flightkalam.query.engine_errors import Failure, translate
 from flightkalam.sql.text import quote_literal
@@ -83,8 +83,9 @@ class DuckDBEngine:
         run("SET parquet_metadata_cache = true; SET TimeZone = 'UTC'")
         if immutable_files:
             run("SET validate_external_file_cache = 'NO_VALIDATION'")
-        allowed = ", ".join(quote_literal(str(Path(d).resolve()) + "/") for d in directories)
-        run(f"SET allowed_directories = [{allowed}]")
+        # Scan plans carry paths as they are configured, the engine may compare them resolved.
+        spelt = dict.fromkeys(str(p) + "/" for d in directories for p in (Path(d).absolute(), Path(d).resolve()))
+        run(f"SET allowed_directories = [{', '.join(map(quote_literal, spelt))}]")
         self._add_functions(ids, version)
         run(_LOCK)
         self._parsers: list[Any] = []  # idle cursors that hold nothing
@@ -170,7 +171,7 @@ class DuckDBEngine:
         cursor = self._connection.cursor()
         try:
             if setting.time_zone != "UTC":
-                cursor.execute(f"SET TimeZone = {quote_literal(setting.time_zone)}")
+                _set_time_zone(cursor, setting.time_zone)
             caller = setting.caller
             if caller is not None:
                 for name in ("user", "role", "actor", "namespace"):
@@ -180,6 +181,9 @@ class DuckDBEngine:
         except duckdb.Error as e:
             cursor.close()
             raise translate(_failure(e)) from None
+        except BaseException:
+            cursor.close()
+            raise
         return cursor
 
 
@@ -244,6 +248,13 @@ class DuckDBStream:
             self._open = False
         self._reader = None
         self._cursor.close()
+
+
+def _set_time_zone(cursor: Any, name: str) -> None:
+    try:
+        cursor.execute(f"SET TimeZone = {quote_literal(name)}")
+    except duckdb.Error:
+        raise InvalidValue(f'time zone "{name}" is not known; use a name such as Europe/Zurich, or UTC') from None
 
 
 def _failure(error: BaseException) -> Failure:

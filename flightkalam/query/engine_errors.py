@@ -38,6 +38,16 @@ class Failure:
 _PREFIX = re.compile(r"^(?:[A-Z][A-Za-z-]*(?: [A-Za-z-]+){0,4} Error|[A-Za-z]+ Exception): ")
 _TAIL = re.compile(r"\n|\s+Did you mean|\s+Candidate (?:bindings|functions|macros)|\s+Use \"?SET |\s+LINE \d+:")
 _BATCH = re.compile(r"batch-\d+\.parquet")
+_BATCH_PATH = re.compile(r"[/\\]batch-\d+\.parquet")
+# What the Parquet reader says of a damaged file; without a name when the damage is in its metadata.
+_DAMAGE = re.compile(
+    r"^(?:\w+(?: \w+)* Error: )*(?:No magic bytes|Failed to read file|Mismatch in parquet read|Invalid string encoding found in"
+    r" Parquet|Parquet file is likely corrupt|TProtocolException|TTransportException|don't know what type|invalid TType|"
+    r"Out of buffer|Varint-decoding|.*metadata is corrupt)"
+)
+_READER_KINDS = frozenset(
+    {"InvalidInput", "IO", "Serialization", "Internal", "Error", "OSError", "RuntimeError", "ArrowInvalid"}
+)
 _PATH = re.compile(r"(?:[A-Za-z]:)?/[^\s\"']*/[^\s\"']+|(?<=[\"'])/[^\"']+")
 _INTERNAL = re.compile(r"\b__kalam\w*|\b__c\d+\b", re.IGNORECASE)
 _UNKNOWN_FUNCTION = re.compile(r"(?:Function|Macro) with name \"?([^\s\"]+)\"? does not exist|function named \"?([^\s\"(]+)")
@@ -53,6 +63,8 @@ def translate(failure: Failure) -> KalamError:
     """The error a client gets."""
     kind = failure.kind.removesuffix("Exception")
     text = clean(failure.message)
+    if kind in _READER_KINDS and (_DAMAGE.match(failure.message) or _BATCH_PATH.search(failure.message)):
+        return _io(text)
     if kind in _BY_KIND:
         return _BY_KIND[kind](text)
     if "INTERRUPT" in failure.message or "Interrupted" in failure.message:

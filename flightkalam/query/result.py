@@ -199,6 +199,8 @@ def conform(batches: Iterable[pa.RecordBatch], schema: pa.Schema, max_bytes: int
 
 def to_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if batch.schema.equals(schema, check_metadata=True):
+        for i, field in enumerate(schema):
+            _check_decimal(batch.column(i), field.type, field.name)
         return batch
     if batch.num_columns != len(schema):
         raise InternalError(f"the engine sent {batch.num_columns} columns where {len(schema)} were announced")

@@ -69,10 +69,11 @@ def new_column(e: Execution, definition: s.ColumnDef) -> NewColumn:
 
 
 def check_default(e: Execution, text: str, engine_type: str, column: str) -> None:
-    """:raises KalamError: a default that is no expression of constants and functions, or of another type."""
+    """:raises KalamError: a default that is no expression of constants and functions, or whose value the type does not take."""
     if reads.names_columns(e, text):
         raise InvalidValue(f'the default of column "{column}" names a column or table; use constants and functions')
-    reads.describe(e, f"SELECT CAST(({text}) AS {engine_type}) AS v")
+    # Evaluated, not only described: whether 'abc' is a number shows in no type.
+    reads.table(e, f"SELECT CAST(({text}\n) AS {engine_type}) AS v")
 
 
 def new_table(e: Execution, statement: s.CreateTable) -> NewTable:

@@ -13,14 +13,15 @@ import pyarrow as pa
 
 from flightkalam.auth.authorise import Action
 from flightkalam.auth.identity import Role
-from flightkalam.catalog.edits import GENERATED_ID, NewColumn, NewTable
+from flightkalam.catalog.edits import NewColumn, NewTable
 from flightkalam.catalog.state import split_name
 from flightkalam.errors import DuplicateObject, InvalidValue, Unsupported, undefined_table
-from flightkalam.model.schema import SYSTEM_COLUMNS, Column, Table, TableKind, View
+from flightkalam.model.schema import Table, TableKind, View
 from flightkalam.model.types import from_arrow
-from flightkalam.session import ddl, reads, writes
+from flightkalam.session import ddl, writes
+from flightkalam.session.arriving import Arriving, refuse_system_columns
 from flightkalam.session.execution import Execution
-from flightkalam.session.intake import Intake, storage_batch
+from flightkalam.session.intake import Intake
 from flightkalam.table.mutate import OnConflict
 
 KEY_HEADER = "x-kalam-primary-key"
@@ -82,7 +83,7 @@ def _append(
     cast = Arriving(e, table, schema)
     with Intake(table, e.parts.staging, cast) as intake:
         staged = intake.take(batches)
-        return writes.commit_rows(e, table, staged, _conflict_of(headers)).rows[0]
+        return writes.commit_rows(e, table, staged, _conflict_of(headers)).count
 
 
 def _create(
@@ -94,7 +95,7 @@ def _create(
     replaces: Table | None,
 ) -> int:
     namespace, name = split_name(parts, e.namespace)
-    _refuse_system_columns(schema)
+    refuse_system_columns(schema)
     columns = tuple(NewColumn(f.name, from_arrow(f.type, f.name)) for f in schema)
     new = NewTable(
         e.state.namespace(namespace).name,
@@ -131,52 +132,3 @@ def _kind_of(e: Execution, headers: Mapping[str, str]) -> TableKind:
         return TableKind(text)
     except ValueError:
         raise InvalidValue(f"{TYPE_HEADER} is USER, SHARED or STREAM, not {text!r}") from None
-
-
-def _refuse_system_columns(schema: pa.Schema) -> None:
-    """A client never supplies what only a commit may set (T-53)."""
-    for field in schema:
-        if field.name.lower() in SYSTEM_COLUMNS:
-            raise InvalidValue(f'column "{field.name}" is set by the service and cannot be written', sqlstate="428C9")
-
-
-class Arriving:
-    """Casts batches of an upload to a table's storage columns."""
-
-    def __init__(self, e: Execution, table: Table, schema: pa.Schema) -> None:
-        _refuse_system_columns(schema)
-        self._e = e
-        self._table = table
-        self._places: dict[int, int] = {}
-        for i, field in enumerate(schema):
-            column = table.schema.find(field.name)
-            if column is None or column.hidden:
-                raise InvalidValue(f'column "{field.name}" is not in table "{table.qualified}"', sqlstate="42703")
-            if column.id in self._places:
-                raise InvalidValue(f'column "{field.name}" arrives twice', sqlstate="42701")
-            self._places[column.id] = i
-        self._missing = [c for c in table.schema.columns if c.id not in self._places]
-
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        defaults = self._defaults(batch.num_rows)
-        arrays = [
-            batch.column(self._places[c.id]) if c.id in self._places else defaults[c.id] for c in self._table.schema.columns
-        ]
-        return storage_batch(self._table, arrays)
-
-    def _defaults(self, n: int) -> dict[int, pa.Array]:
-        """Values of the columns that the upload lacks."""
-        out: dict[int, pa.Array] = {}
-        asked: list[Column] = []
-        for column in self._missing:
-            if column.default is None:
-                out[column.id] = pa.nulls(n, column.type.storage)
-            elif column.default == GENERATED_ID:
-                out[column.id] = pa.array(self._e.parts.ids.ids(n))
-            else:
-                asked.append(column)
-        if asked:
-            cells = ", ".join(f"{writes.cell(c, None)} AS c{c.id}" for c in asked)
-            table = reads.table(self._e, f"SELECT {cells} FROM range({n})")
-            out.update({c.id: table.column(f"c{c.id}").combine_chunks() for c in asked})
-        return out

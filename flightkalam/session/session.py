@@ -302,7 +302,7 @@ class Session:
 
     def _insert_rows(self, insert: s.Insert, rows: pa.Table) -> int:
         with self.execution() as e:
-            return writes.insert(e, insert, rows)
+            return writes.insert(e, insert, rows).count
 
     def ingest(
         self,

@@ -86,7 +86,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
     s.CheckTable: Row(lambda e, st: checks.CHECK_SCHEMA, checks.check_table),
-    s.Insert: _count(writes.insert),
+    s.Insert: _count(lambda e, st: writes.insert(e, st).count),
     s.CreateTable: _count(lambda e, st: writes.create_table_as(e, st) if st.as_query else ddl.create_table(e, st)),
     s.DropTable: _count(ddl.drop_table),
     s.AlterTable: _count(ddl.alter_table),

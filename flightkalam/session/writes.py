@@ -8,6 +8,7 @@ INSERT INTO t (b, a) VALUES (1, DEFAULT)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ from flightkalam.errors import CheckViolation, DuplicateObject, InternalError, I
 from flightkalam.model.schema import HIDDEN_KEY, SYSTEM_FIELDS, Column, Table, TableKind
 from flightkalam.model.types import from_engine
 from flightkalam.session import ddl, reads
+from flightkalam.session.arriving import Arriving, cell
 from flightkalam.session.execution import Execution
 from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.sql import statements as s
@@ -31,6 +33,21 @@ from flightkalam.table.staging import Staged
 _RETRIES = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a statement wrote.
+
+    :param count: rows that the client is told of.
+    :param rows: the new versions, storage columns; for RETURNING.
+    :param first_seq: `_seq` of the first of them.
+    """
+
+    table: Table
+    count: int
+    rows: pa.Table
+    first_seq: int
+
+
 def again_if_moved(run: Callable[[], int]) -> int:
     """Plan and run once more when a table changed between plan and commit."""
     for _ in range(_RETRIES):
@@ -41,30 +58,65 @@ def again_if_moved(run: Callable[[], int]) -> int:
     return run()
 
 
-def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None) -> int:
-    """Run an INSERT; returns how many rows were written."""
-    _refuse_later_forms(statement)
+def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None) -> Written:
+    """Run an INSERT."""
     table = e.table(statement.table, Action.WRITE)
     refuse_stream(table)
     targets = _targets(table, statement)
-    query = source_query(e, table, statement, targets, parameters is not None)
-    inputs = {} if parameters is None else {reads.PARAMETERS: parameters}
     with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
-        staged = intake.take(reads.batches(e, query, inputs))
-        return commit_rows(e, table, staged, _on_conflict(statement)).rows[0]
+        arriving = _direct(e, table, statement, targets, parameters)
+        if arriving is not None and parameters is not None:
+            staged = intake.take(map(arriving, parameters.combine_chunks().to_batches()))
+        else:
+            query = source_query(e, table, statement, targets, parameters is not None)
+            inputs = {} if parameters is None else {reads.PARAMETERS: parameters}
+            staged = intake.take(reads.batches(e, query, inputs))
+        return commit_rows(e, table, staged, _on_conflict(statement))
 
 
 def takes_rows(statement: s.Insert) -> bool:
     """Whether rows of parameters can be inserted as one set: an INSERT with one row of VALUES."""
-    return isinstance(statement.source, s.ValuesSource) and len(statement.source.rows) == 1
+    return isinstance(statement.source, s.ValuesSource) and len(statement.source.rows) == 1 and not statement.returning
 
 
-def _refuse_later_forms(statement: s.Insert) -> None:
-    if statement.returning is not None:
-        raise Unsupported("INSERT … RETURNING is not supported by this release")
-    conflict = statement.on_conflict
-    if conflict is not None and conflict.action == "update":
-        raise Unsupported("INSERT … ON CONFLICT DO UPDATE is not supported by this release; use INSERT OR REPLACE")
+# Arrow types whose values mean the same to the engine's cast and to Arrow's, by the family of the column.
+_SAME: dict[str, Callable[[pa.DataType], bool]] = {
+    "bool": pa.types.is_boolean,
+    "int": pa.types.is_integer,
+    "float": lambda t: pa.types.is_floating(t),
+    "text": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t),
+    "uuid": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t),
+    "blob": lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t),
+    "date": pa.types.is_date,
+    "time": pa.types.is_time,
+    "timestamp": lambda t: pa.types.is_timestamp(t) and t.tz is None,
+    "timestamptz": lambda t: pa.types.is_timestamp(t) and t.tz is not None,
+}
+
+
+def _direct(
+    e: Execution, table: Table, statement: s.Insert, targets: list[Column] | None, parameters: pa.Table | None
+) -> Arriving | None:
+    """The short way of `INSERT … VALUES (?, ?)`: bare parameters of the columns' own types need no engine."""
+    if parameters is None or targets is None or not isinstance(statement.source, s.ValuesSource):
+        return None
+    row = statement.source.rows[0]
+    places = {name: i for i, name in enumerate(parameters.schema.names)}
+    taken: list[int] = []
+    for value, column in zip(row, targets, strict=False):
+        place = None if isinstance(value, s.Default) else places.get(value.text.strip("() "))
+        if place is None or not _fits_directly(parameters.schema.field(place).type, column):
+            return None
+        taken.append(place)
+    if len(row) != len(targets) or taken != list(range(parameters.num_columns)):
+        return None
+    fields = [pa.field(c.name, parameters.schema.field(i).type) for i, c in enumerate(targets)]
+    return Arriving(e, table, pa.schema(fields))
+
+
+def _fits_directly(type_: pa.DataType, column: Column) -> bool:
+    same = _SAME.get(column.type.kind)
+    return pa.types.is_null(type_) or (same is not None and same(type_))
 
 
 def refuse_stream(table: Table) -> None:
@@ -152,16 +204,12 @@ def new_row(table: Table, given: dict[int, str]) -> str:
     return ", ".join(f"{cell(c, given.get(c.id))} AS {quote_ident(c.name)}" for c in table.schema.columns)
 
 
-def cell(column: Column, text: str | None) -> str:
-    # The line break ends a comment that the client's text may end with.
-    return f"CAST(({text or column.default or 'NULL'}\n) AS {column.type.engine})"
-
-
-def commit_rows(e: Execution, table: Table, staged: Staged, on_conflict: OnConflict) -> Committed:
+def commit_rows(e: Execution, table: Table, staged: Staged, on_conflict: OnConflict) -> Written:
     """Hand staged rows to the write door."""
     check_constraints(e, table, staged.rows)
     mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
-    return written(staged, lambda: e.parts.writer.write([mutation]))
+    result = written(staged, lambda: e.parts.writer.write([mutation]))
+    return Written(table, result.rows[0], result.tables[0], result.first_seq)
 
 
 def written(staged: Staged, write: Callable[[], Committed]) -> Committed:

@@ -8,14 +8,15 @@ waits until that head is durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flightkalam import failpoints
 from flightkalam.clock import id_after
@@ -50,6 +51,8 @@ class Mutation:
     :param rows: every stored column in storage types, in schema order; `_deleted` last when some are tombstones.
     :param segment: name of the segment file that holds exactly these rows, for a large write.
     :param fresh_keys: the keys were drawn for these rows, so that nothing can hold them already.
+    :param supersedes: bool[rows]; rows that may take the place of a visible one whatever `on_conflict` says, because the
+        statement found it there.
     """
 
     table: Table
@@ -58,6 +61,7 @@ class Mutation:
     segment: str | None = None
     on_conflict: OnConflict = OnConflict.ERROR
     fresh_keys: bool = False
+    supersedes: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,12 @@ class Committed:
 
     rows: tuple[int, ...]
     first_seq: int
+    tables: tuple[pa.Table, ...]  # what was written, per mutation
     segments: frozenset[str]  # segment files that the log now names
+
+
+class HeadMoved(Exception):
+    """The scope has newer versions than the statement has seen: run it again, alone."""
 
 
 class SchemaMoved(Conflict):
@@ -85,6 +94,8 @@ class _Decided:
 
 def check_rows(table: Table, rows: pa.Table) -> None:
     """:raises NotNullViolation: a NULL where the table allows none (T-21)."""
+    if DELETED in rows.schema.names:  # a tombstone holds the key alone
+        rows = rows.filter(pc.invert(rows.column(DELETED)))
     for column in table.schema.columns:
         if column.not_null and rows.column(column.name).null_count:
             raise NotNullViolation(f'null value in column "{column.name}" of table "{table.qualified}", which is NOT NULL')
@@ -102,18 +113,27 @@ class Writer:
         self._scopes = scopes
         self._door = scopes.door
 
-    def write(self, mutations: Sequence[Mutation], extra: Callable[[Batch], None] | None = None) -> Committed:
+    def write(
+        self,
+        mutations: Sequence[Mutation],
+        extra: Callable[[Batch], None] | None = None,
+        seen: int | None = None,
+    ) -> Committed:
         """Check and commit mutations of distinct scopes, all or none; returns when they are durable.
 
         :param extra: adds to the atomic batch, under the commit mutex: catalog changes, audit records.
+        :param seen: the watermark that the mutations were computed from; None when they do not depend on what is there.
         :raises DuplicateKey, NotNullViolation: nothing was written.
         :raises SchemaMoved: a table changed or went since it was planned; nothing was written.
+        :raises HeadMoved: a scope has versions newer than `seen`; nothing was written.
         """
         probes = [self._prepared(m) for m in mutations]
         opened = [self._scopes.open(m.table, m.owner) for m in mutations]
         with ExitStack() as locks:
             for scope in sorted(opened, key=lambda s: (s.scope.table_id, s.scope.owner or "")):
                 locks.enter_context(scope.lock)
+            if seen is not None and any(scope.head > seen for scope in opened):
+                raise HeadMoved
             head = self._door.store.appended
             try:
                 decided = [self._decide(m, probe, scope) for (m, probe), scope in zip(probes, opened, strict=True)]
@@ -127,7 +147,16 @@ class Writer:
         self._door.wait(position)
         failpoints.hit("write.durable")
         used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
-        return Committed(tuple(d.mutation.rows.num_rows for d in decided), first, used)
+        tables = tuple(d.mutation.rows for d in decided)
+        return Committed(tuple(t.num_rows for t in tables), first, tables, used)
+
+    @contextmanager
+    def alone(self, table: Table, owner: str | None) -> Iterator[None]:
+        """Keep other writers out of a scope, everything that was written to it being visible to a new snapshot."""
+        scope = self._scopes.open(table, owner)
+        with scope.lock:
+            self._door.wait(self._door.store.appended)
+            yield
 
     def write_new(self, mutation: Mutation, create: Callable[[Batch], None], publish: Callable[[], None]) -> Committed:
         """Commit the first rows of a table together with the table itself.
@@ -154,7 +183,7 @@ class Writer:
             door.wait(position)
             publish()
         used = frozenset((file_of(mutation.segment),)) if mutation.segment is not None else frozenset()
-        return Committed((rows,), first, used)
+        return Committed((rows,), first, (mutation.rows,), used)
 
     def _prepared(self, mutation: Mutation) -> tuple[Mutation, Probe | None]:
         """What needs no lock: NOT NULL, and one key twice in the statement."""
@@ -196,6 +225,8 @@ class Writer:
         schema = mutation.table.schema
         found = locate(self._scopes, scope, schema, probe)
         visible = found.visible
+        if mutation.supersedes is not None:
+            visible = visible & ~mutation.supersedes
         if visible.any():
             if mutation.on_conflict is OnConflict.ERROR:
                 raise duplicate_key(mutation.table, probe.columns, int(np.flatnonzero(visible)[0]))

@@ -56,6 +56,13 @@ class OpenScope:
     readers: int = 0
     swept: bool = False  # files that no manifest names have been removed
 
+    @property
+    def head(self) -> int:
+        """`_seq` up to which versions of the scope have been appended, durable or not."""
+        ids, state = self.state.hot.ids, self.state
+        n = ids.n
+        return max(int(ids.data[n - 1]) if n else 0, state.manifest.flushed_seq)
+
     def at(self, watermark: int) -> ScopeState:
         """The layout that a reader at `watermark` uses.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +69,17 @@ def make_rows(table: Table, rows: list[dict[str, object]], *, first_seq: int = 1
     return pa.table(arrays, schema=table.schema.file)
 
 
+_IDS = itertools.count(1, 1_000_000)
+
+
+def make_engine(root: Path) -> DuckDBEngine:
+    def ids(n: int) -> np.ndarray:
+        first = next(_IDS)
+        return np.arange(first, first + n, dtype=np.int64)
+
+    return DuckDBEngine(directories=[root], ids=ids, threads=2, version="FlightKalam test")
+
+
 @dataclass
 class House:
     """Tables, views and a session that may read all of them."""
@@ -81,15 +93,12 @@ class House:
     tombstones: dict[tuple[str, str], pa.Table] = field(default_factory=dict)
     on_scan: Callable[[ScanRequest], None] | None = None
 
+    engine: DuckDBEngine = None  # type: ignore[assignment]
+
     def __post_init__(self) -> None:
-        self.next_id = 1_000
-        self.engine = DuckDBEngine(directories=[self.root], ids=self.ids, threads=2, version="FlightKalam test")
+        self.engine = self.engine or make_engine(self.root)
         self.guard = Guard(self.engine)
         self.executor = Executor(self.engine)
-
-    def ids(self, n: int) -> np.ndarray:
-        self.next_id += n
-        return np.arange(self.next_id - n, self.next_id, dtype=np.int64)
 
     # -- contents ---------------------------------------------------------------------------------------------
 

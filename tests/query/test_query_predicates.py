@@ -6,7 +6,6 @@ import datetime as dt
 import math
 import random
 from decimal import Decimal
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -50,7 +49,7 @@ COLUMNS = {
     "j": "JSON",
 }
 K, N, F, R, D, W, S, DAY, TS, TZ, TM, U, B, BL, J = range(1, 16)
-UTC = dt.timezone.utc
+UTC = dt.UTC
 
 VALUES: dict[str, list[object]] = {
     "k": [0, 1, -1, 5, 9_007_199_254_740_993, 2**63 - 1, -(2**63), None],
@@ -520,9 +519,8 @@ def _spoken(table: str, predicate: Predicate) -> str:
     return f"{table}.{names[predicate.column]} {predicate.op} {predicate.value!r}"
 
 
-def test_outer_joins_give_the_same_rows_pruned_or_not(tmp_path: Path) -> None:
+def test_outer_joins_give_the_same_rows_pruned_or_not(house: House) -> None:
     """T-39: a side that a join may fill with NULL is pruned by nothing that NULL passes."""
-    house = House(tmp_path)
     a = [{"k": i, "x": i % 3 if i % 4 else None} for i in range(12)]
     b = [{"k": i, "y": i % 2 if i % 5 else None} for i in range(0, 24, 2)]
     rng = random.Random(3)
@@ -551,7 +549,6 @@ def test_outer_joins_give_the_same_rows_pruned_or_not(tmp_path: Path) -> None:
         house.add(ta, hot=_pruned(ta, a, predicates["a"]))
         house.add(tb, hot=_pruned(tb, b, predicates["b"]))
         assert sorted(map(repr, house.rows(text))) == sorted(map(repr, whole)), (text, predicates)
-    house.engine.close()
 
 
 def _pruned(table: object, rows: list[dict[str, object]], predicate: Predicate) -> list[dict[str, object]]:

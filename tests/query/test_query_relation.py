@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,7 @@ def a_row(k: int) -> dict[str, object]:
         "day": dt.date(1, 1, 1),
         "tm": dt.time(23, 59, 59, 999_999),
         "ts": dt.datetime(9999, 12, 31, 23, 59, 59, 999_999),
-        "tz": dt.datetime(1969, 7, 20, 20, 17, tzinfo=dt.timezone.utc),
+        "tz": dt.datetime(1969, 7, 20, 20, 17, tzinfo=dt.UTC),
         "u": u,
         "j": '{"a": [1, 2]}',
         "iv": pa.MonthDayNano([-1, 2, 3000]),
@@ -104,7 +105,7 @@ def test_dead_positions_are_skipped_in_each_way(
     monkeypatch.setattr("flightkalam.query.relation._FEW", few)
     table = make_table("t", {"k": "BIGINT"})
     batches = [[{"k": b * 10_000 + i} for i in range(1000)] for b in range(12)]
-    house.add(table, batches=batches, dead={b: dead for b in range(0, 12, 2)} | {1: [5]})
+    house.add(table, batches=batches, dead=dict.fromkeys(range(0, 12, 2), dead) | {1: [5]})
     expected = [b * 10_000 + i for b in range(12) for i in range(1000) if not (i in dead if b % 2 == 0 else b == 1 and i == 5)]
     assert [k for (k,) in house.rows("SELECT k FROM t ORDER BY k")] == expected
     assert house.rows("SELECT count(*) FROM t WHERE k % 10000 >= 500") == [(sum(1 for k in expected if k % 10_000 >= 500),)]
@@ -153,9 +154,7 @@ def test_files_are_read_by_field_id(house: House) -> None:
     new = replace(old, schema=TableSchema(2, columns, (1,)))
     house.tables[("main", "t")] = new
     house.scans[("main", "t")] = FakeScan(new.schema, None, (path,))
-    assert house.rows("SELECT * FROM t") == [
-        (1, 7, "new", Decimal("1.50"), None, dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc))
-    ]
+    assert house.rows("SELECT * FROM t") == [(1, 7, "new", Decimal("1.50"), None, dt.datetime(2024, 1, 1, tzinfo=dt.UTC))]
     assert house.rows("SELECT k FROM t WHERE b = 'new' AND c = 1.5 AND renamed = 7") == [(1,)]
     assert house.rows("SELECT k FROM t WHERE b = 'old'") == []
 
@@ -192,8 +191,7 @@ def test_a_missing_or_damaged_batch_is_named_without_its_path(house: House) -> N
     table = make_table("t", {"k": "BIGINT"})
     house.add(table, batches=[[{"k": i} for i in range(5000)], [{"k": 2}]])
     first, second = house.scans[("main", "t")].clean
-    with open(second, "wb") as f:
-        f.write(b"PAR1 nonsense")
+    Path(second).write_bytes(b"PAR1 nonsense")
     with pytest.raises(DataCorrupted, match=r"batch-1\.parquet") as caught:
         house.rows("SELECT * FROM t")
     assert str(house.root) not in str(caught.value)
@@ -208,10 +206,9 @@ def test_a_damaged_page_is_an_error_in_the_stream(house: House) -> None:
     path = house.write(
         table, make_rows(table, [{"k": i, "s": f"{i * 7919 % 1000}"} for i in range(20_000)]), 0, compression="zstd"
     )
-    data = bytearray(open(path, "rb").read())
+    data = bytearray(Path(path).read_bytes())
     data[2_000:60_000] = np.random.default_rng(1).integers(0, 256, 58_000, dtype=np.uint8).tobytes()
-    with open(path, "wb") as f:
-        f.write(data)
+    Path(path).write_bytes(data)
     house.tables[("main", "t")] = table
     house.scans[("main", "t")] = FakeScan(table.schema, None, (path,))
     with pytest.raises(DataCorrupted) as caught:

@@ -1,0 +1,72 @@
+"""`python -m perf.run`: every measurement beside its peer, as one table.
+
+A complete run writes docs/performance.md; one with `--only` or `--quick` only prints, since its table would be partial
+or its figures too small to believe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from perf import bulk_ingest, cold_aggregate, report, start_up, statements, stream_rows
+from perf.result import LeftOut, NotPossible, Result
+from perf.world import QUICK, Sizes, World
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+MEASUREMENTS: dict[str, Callable[[World], Result]] = {
+    cold_aggregate.NAME: cold_aggregate.measure,
+    stream_rows.NAME: stream_rows.measure,
+    bulk_ingest.FREE: bulk_ingest.measure_free,
+    bulk_ingest.KEYED_NAME: bulk_ingest.measure_keyed,
+    start_up.NAME: start_up.measure,
+    statements.SELECT_ONE: statements.measure_select_one,
+    statements.POINT: statements.measure_point,
+    statements.POINT_BOUND: statements.measure_point_bound,
+    statements.POINT_RANDOM: statements.measure_point_random,
+    statements.INSERT_ROW: statements.measure_insert_row,
+}
+
+
+def main() -> int:
+    """:return: 0 when every measurement was made, whatever it found; 1 when one had to be left out."""
+    arguments = _arguments()
+    console = Console()
+    load = os.getloadavg()[0]
+    names = arguments.only or list(MEASUREMENTS)
+    results: list[Result | LeftOut] = []
+    with World(QUICK if arguments.quick else Sizes(), arguments.folder) as world:
+        for name in names:
+            with console.status(f"measuring {name} …"):
+                results.append(_measured(name, world))
+        where = report.circumstances(world.folder, load)
+    width = max(console.width, 160)
+    Console(width=width).print(report.terminal(results), *where.lines(), sep="\n")
+    if not arguments.only and not arguments.quick:
+        report.write(PAGE, report.markdown(results, where))
+        console.print(f"written to {PAGE.name}")
+    return 1 if any(isinstance(r, LeftOut) for r in results) else 0
+
+
+def _measured(name: str, world: World) -> Result | LeftOut:
+    try:
+        return MEASUREMENTS[name](world)
+    except NotPossible as e:
+        return LeftOut(name, str(e))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m perf.run", description="Measure the service beside its peers.")
+    parser.add_argument("--only", nargs="+", choices=list(MEASUREMENTS), metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything runs, not how fast")
+    parser.add_argument("--folder", type=Path, help="where temporary data is kept; it decides which disk is measured")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -33,7 +34,8 @@ class Postgres:
         self._port = _free_port()
         self._server = self._start()
         self.uri = f"postgresql://{_OWNER}@127.0.0.1:{self._port}/postgres"
-        self.version = self._run("postgres", "--version").split(")")[-1].split("(")[0].strip() or str(VERSION)
+        found = re.search(r"\d+\.\d+", self._run("postgres", "--version"))
+        self.version = found[0] if found else str(VERSION)
 
     def close(self) -> None:
         self._server.terminate()

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from flightkalam import __version__, app
+from flightkalam import __version__
 from flightkalam.cli import loading, output, shell
 from flightkalam.cli.client import DEFAULT_URI, Connection, Target
 from flightkalam.config import Config
@@ -80,6 +80,8 @@ def serve(
     The line `FlightKalam ready grpc://HOST:PORT` says when it takes calls. The first start creates the user `root`; if
     no password was configured (`FLIGHTKALAM__AUTH__ROOT_PASSWORD`), one is generated and printed once.
     """
+    from flightkalam import app  # at the top it would load the whole server before each client command
+
     named = {"server.data_dir": data_dir, "server.host": host, "server.port": port}
     loaded = Config.load(config, overrides_of(set_ or []) | {k: v for k, v in named.items() if v is not None})
     raise typer.Exit(app.serve(loaded, announce=functools.partial(print, flush=True)))
@@ -95,6 +97,8 @@ def check(
 
     Changes nothing. Exits with 1 when something is wrong, and says what.
     """
+    from flightkalam import app
+
     loaded = Config.load(config, overrides_of(set_ or []) | {"server.data_dir": data_dir})
     raise typer.Exit(app.check(loaded, report=functools.partial(print, flush=True)))
 

@@ -217,3 +217,16 @@ def key_text(columns: Sequence[pa.Array], row: int) -> str:
         text = repr(column[row].as_py())
         parts.append(text if len(text) <= 60 else text[:57] + "…'")
     return f"({', '.join(parts)})"
+
+
+def contained(needles: Sequence[pa.Array], haystack: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
+    """Which keys of `needles` are among those of `haystack`, bool[needles]."""
+    out = np.zeros(len(needles[0]), bool)
+    hashes = key_hashes(needles)
+    order = np.argsort(hashes, kind="stable").astype(np.int64)
+    probes, rows = KeyIndex.build(key_hashes(haystack)).probe(hashes[order], order)
+    if len(rows) and not is_exact(needles):
+        same = same_keys([c.take(pa.array(probes)) for c in needles], [c.take(pa.array(rows)) for c in haystack])
+        probes = probes[same]
+    out[probes] = True
+    return out

@@ -88,7 +88,7 @@ def relation_sql(scan: Scan | None, shows: Shown, name: str) -> Rendered:
             parts.append(_dirty(group, shows, f"{name}_{i}", inputs))
         if scan.hot is not None and scan.hot.num_rows:
             inputs[name] = scan.hot.select([c.name for c in shows.all])
-            parts.append(f"SELECT {_hot_columns(shows)} FROM {name}")
+            parts.append(f"SELECT {arrow_columns(shows.all)} FROM {name}")
     if not parts:
         parts.append(f"SELECT {_null_columns(shows)} WHERE false")
     return Rendered(f"({' UNION ALL '.join(parts)})", inputs)
@@ -119,8 +119,9 @@ def _interval(expression: str) -> str:
     return f"to_months({expression}.months) + to_days({expression}.days) + to_microseconds({expression}.micros)"
 
 
-def _hot_columns(shows: Shown) -> str:
-    return ", ".join(f"{_from_arrow(c)} AS {quote_ident(c.name)}" for c in shows.all)
+def arrow_columns(columns: Sequence[Column]) -> str:
+    """The select list that reads storage columns, by name, as the engine's types."""
+    return ", ".join(f"{_from_arrow(c)} AS {quote_ident(c.name)}" for c in columns)
 
 
 def _from_arrow(column: Column) -> str:

@@ -11,8 +11,9 @@ from types import TracebackType
 from flightkalam.auth import authorise
 from flightkalam.auth.authorise import Action
 from flightkalam.auth.identity import Identity
-from flightkalam.catalog.providers import Context
-from flightkalam.catalog.state import CatalogState
+from flightkalam.catalog.names import fold
+from flightkalam.catalog.providers import SYSTEM, Context
+from flightkalam.catalog.state import CatalogState, split_name
 from flightkalam.errors import InvalidValue, Unsupported, undefined_table
 from flightkalam.model.schema import Table, TableKind, View
 from flightkalam.query.compute import Caller, CancelToken, Setting
@@ -44,6 +45,10 @@ class Execution:
     def close(self) -> None:
         """Let go of the snapshot (T-52).  Safe to call twice."""
         self._stack.close()
+
+    def renewed(self) -> Execution:
+        """The same caller's next look at the data: a new snapshot of everything durable."""
+        return Execution(self.parts, self.identity, self.namespace, self.time_zone, self.cancel)
 
     def on_close(self, callback: Callable[[], object]) -> None:
         self._stack.callback(callback)
@@ -110,11 +115,19 @@ class Execution:
         """
         parts = name if isinstance(name, tuple) else tuple(p.value for p in name.parts)
         written = ".".join(parts)
+        self._refuse_system_table(parts, written)
         found = self.state.resolve(parts, self.namespace)
         if isinstance(found, View):
             raise InvalidValue(f'"{found.qualified}" is a view; only tables can be changed', sqlstate="42809")
         self.require(action, found, written)
         return found
+
+    def _refuse_system_table(self, parts: tuple[str, ...], written: str) -> None:
+        namespace, name = split_name(parts, self.namespace)
+        if fold(namespace) == SYSTEM:
+            authorise.require(self.identity, Action.READ_SYSTEM)
+        if self.parts.providers.find(namespace, name) is not None:
+            raise InvalidValue(f'"{written}" is a system table; it can only be read', sqlstate="42809")
 
     def new_name(self, name: Name) -> tuple[str, str]:
         """(namespace, name) of something that is about to be created."""

@@ -38,9 +38,12 @@ class Intake:
 
     def take(self, batches: Iterable[pa.RecordBatch]) -> Staged:
         """Read every batch; the rows are then ready for the write door."""
+        return self.take_storage(self._cast(batch) for batch in batches if batch.num_rows)
+
+    def take_storage(self, batches: Iterable[pa.RecordBatch]) -> Staged:
+        """The same for batches that are of the storage columns already."""
         for batch in batches:
-            if batch.num_rows:
-                self._staged.add(self._cast(batch))
+            self._staged.add(batch)
         self._staged.finish()
         return self._staged
 

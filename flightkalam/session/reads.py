@@ -159,6 +159,11 @@ def batches(
         stream.close()
 
 
+def empty(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> pa.Table:
+    """A query's result without its rows."""
+    return wire_schema(describe(e, text, inputs)).empty_table()
+
+
 def table(e: Execution, text: str, inputs: Inputs = _NO_INPUTS, scans: Mapping[int, Scan] | None = None) -> pa.Table:
     """Run a query with a small result."""
     planned = plan(e, bind(e, text, inputs), scans)

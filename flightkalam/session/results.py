@@ -16,16 +16,22 @@ _MAX_PER_USER = 1_000
 
 @dataclass
 class Planned:
-    """A result to be fetched.  Fetching a query again runs it again; an update runs once and answers the same again."""
+    """A result to be fetched.  Fetching a query again runs it again; a write runs once and answers the same again.
 
-    handle: bytes
+    :param is_update: it answers with a count.
+    :param writes: it answers with rows and changes data.
+    """
+
     text: str
     schema: pa.Schema
     is_update: bool
+    writes: bool = False
     bound: pa.Table | None = None
     total: int = -1
+    handle: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     lock: threading.Lock = field(default_factory=threading.Lock)
     count: int | None = None
+    rows: pa.Table | None = None
 
 
 class Results:
@@ -35,9 +41,8 @@ class Results:
         self._lock = threading.Lock()
         self._of: dict[str, OrderedDict[bytes, Planned]] = {}
 
-    def add(self, user: str, text: str, schema: pa.Schema, is_update: bool, bound: pa.Table | None) -> Planned:
+    def add(self, user: str, planned: Planned) -> Planned:
         """Keep a result; the user's oldest goes when there are too many."""
-        planned = Planned(secrets.token_bytes(16), text, schema, is_update, bound)
         with self._lock:
             mine = self._of.setdefault(user, OrderedDict())
             mine[planned.handle] = planned

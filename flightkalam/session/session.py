@@ -94,6 +94,10 @@ class Session:
     def _is_update(self, statement: s.Statement) -> bool:
         return isinstance(statement, _SESSION_STATEMENTS) or statements.row_of(statement).count is not None
 
+    def _writes(self, statement: s.Statement) -> bool:
+        """Whether a statement that answers with rows changes data, so that it must run once only."""
+        return not isinstance(statement, s.ShowSetting) and statements.row_of(statement).writes
+
     def _schema_of(self, statement: s.Statement, text: str) -> pa.Schema:
         """The schema a statement announces: one function for prepare, FlightInfo, GetSchema and stream."""
         if self._is_update(statement):
@@ -168,7 +172,8 @@ class Session:
         return COUNT_SCHEMA if self._is_update(statement) else self._schema_of(statement, text)
 
     def _to_fetch(self, text: str, schema: pa.Schema, is_update: bool, bound: pa.Table | None) -> Planned:
-        return self._results.add(self.identity.user_id, text, schema, is_update, bound)
+        writes_ = not is_update and self._writes(self._parse(text))
+        return self._results.add(self.identity.user_id, Planned(text, schema, is_update, writes_, bound))
 
     def describe(self, sql: str, transaction: bytes | None) -> pa.Schema:
         self._no_transaction(transaction)
@@ -189,6 +194,12 @@ class Session:
                     bound = planned.bound.to_batches() if planned.bound is not None else None
                     planned.count = self._update(planned.text, bound)
             return count_rows(planned.count)
+        if planned.writes:
+            with planned.lock:
+                if planned.rows is None:
+                    rows = self._run(planned.text)
+                    planned.rows = pa.Table.from_batches(list(rows), rows.schema)
+            return rows_of(planned.rows)
         rows = self._run(planned.text)
         if not rows.schema.equals(planned.schema):
             rows.close()

@@ -12,9 +12,10 @@ from flightkalam.auth.authorise import Action
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
-from flightkalam.session import checks, ddl, maintenance, reads, writes
+from flightkalam.session import checks, ddl, dml, maintenance, reads, returning, writes
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
+from flightkalam.session.writes import Written
 from flightkalam.sql import statements as s
 
 # Each takes the execution and a statement of its own kind.
@@ -26,11 +27,14 @@ Answer = Callable[..., Rows]
 class Row:
     """:param schema: of the rows, without running the statement.
     :param rows: run it and answer with rows.
-    :param count: run it and answer with a count."""
+    :param count: run it and answer with a count.
+    :param writes: it answers with rows and changes data, so it runs once, however often its result is fetched.
+    """
 
     schema: Callable[..., pa.Schema] | None = None
     rows: Answer | None = None
     count: Count | None = None
+    writes: bool = False
 
 
 def _table(make: Callable[..., pa.Table]) -> Row:
@@ -73,6 +77,34 @@ def _show_create(e: Execution, statement: s.ShowCreateTable) -> pa.Table:
     return show.show_create(e.existing(statement.name))
 
 
+# -- writing rows -----------------------------------------------------------------------------------------------------
+
+
+def _insert(e: Execution, statement: s.Insert) -> Written:
+    conflict = statement.on_conflict
+    if conflict is not None and conflict.action == "update":
+        return dml.upsert(e, statement)
+    return writes.insert(e, statement)
+
+
+_DML: dict[type[s.Statement], Callable[..., Written]] = {
+    s.Insert: _insert,
+    s.Update: dml.update,
+    s.Delete: dml.delete,
+    s.Merge: dml.merge,
+    s.Truncate: dml.truncate,
+}
+
+
+def _returning(run: Callable[..., Written]) -> Row:
+    """A write that answers with the rows it wrote."""
+    return Row(
+        schema=lambda e, st: returning.schema(e, st),
+        rows=lambda e, st: returning.rows(e, st, run(e, st)),
+        writes=True,
+    )
+
+
 # -- the table --------------------------------------------------------------------------------------------------------
 
 TABLE: dict[type[s.Statement], Row] = {
@@ -86,7 +118,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
     s.CheckTable: Row(lambda e, st: checks.CHECK_SCHEMA, checks.check_table),
-    s.Insert: _count(lambda e, st: writes.insert(e, st).count),
+    **{kind: _count(lambda e, st, run=run: run(e, st).count) for kind, run in _DML.items()},
     s.CreateTable: _count(lambda e, st: writes.create_table_as(e, st) if st.as_query else ddl.create_table(e, st)),
     s.DropTable: _count(ddl.drop_table),
     s.AlterTable: _count(ddl.alter_table),
@@ -103,6 +135,8 @@ def row_of(statement: s.Statement) -> Row:
     if statement.as_user is not None:
         raise Unsupported("AS USER is not supported by this release")
     row = TABLE.get(type(statement))
+    if getattr(statement, "returning", None) is not None:
+        return _returning(_DML[type(statement)])
     if row is None:
         raise Unsupported(f"{_spoken(type(statement))} is not supported by this release")
     return row

@@ -16,7 +16,16 @@ from flightkalam.auth.authorise import Action
 from flightkalam.catalog import edits
 from flightkalam.catalog.edits import NewColumn, NewTable
 from flightkalam.catalog.state import CatalogState, Change
-from flightkalam.errors import CheckViolation, DuplicateObject, InternalError, InvalidValue, SqlSyntaxError, Unsupported
+from flightkalam.errors import (
+    CheckViolation,
+    ConstraintViolation,
+    DuplicateObject,
+    InternalError,
+    InvalidValue,
+    SqlSyntaxError,
+    Unsupported,
+)
+from flightkalam.model.keys import combined, first_duplicate, key_hashes, key_text
 from flightkalam.model.schema import HIDDEN_KEY, SYSTEM_FIELDS, Column, Table, TableKind
 from flightkalam.model.types import from_engine
 from flightkalam.session import ddl, reads
@@ -62,16 +71,34 @@ def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None
     """Run an INSERT."""
     table = e.table(statement.table, Action.WRITE)
     refuse_stream(table)
-    targets = _targets(table, statement)
     with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
-        arriving = _direct(e, table, statement, targets, parameters)
-        if arriving is not None and parameters is not None:
-            staged = intake.take(map(arriving, parameters.combine_chunks().to_batches()))
-        else:
-            query = source_query(e, table, statement, targets, parameters is not None)
-            inputs = {} if parameters is None else {reads.PARAMETERS: parameters}
-            staged = intake.take(reads.batches(e, query, inputs))
+        staged = new_rows(e, statement, table, intake, parameters)
         return commit_rows(e, table, staged, _on_conflict(statement))
+
+
+def new_rows(e: Execution, statement: s.Insert, table: Table, intake: Intake, parameters: pa.Table | None) -> Staged:
+    """Evaluate the rows that an INSERT states."""
+    targets = _targets(table, statement)
+    arriving = _direct(e, table, statement, targets, parameters)
+    if arriving is not None and parameters is not None:
+        return intake.take_storage(map(arriving, parameters.combine_chunks().to_batches()))
+    query = source_query(e, table, statement, targets, parameters is not None)
+    inputs = {} if parameters is None else {reads.PARAMETERS: parameters}
+    return intake.take(reads.batches(e, query, inputs))
+
+
+def refuse_duplicates(table: Table, rows: pa.Table) -> None:
+    """:raises ConstraintViolation: one key twice among the rows of an upsert: which of them should win?"""
+    columns = [combined(rows.column(c.name)) for c in table.schema.key_columns]
+    if any(c.null_count for c in columns):
+        return  # refused as a NULL key by the write door
+    twice = first_duplicate(key_hashes(columns), columns)
+    if twice is not None:
+        raise ConstraintViolation(
+            f'ON CONFLICT DO UPDATE meets the key {key_text(columns, twice[0])} of table "{table.qualified}" twice in one '
+            "statement; give each key once",
+            sqlstate="21000",
+        )
 
 
 def takes_rows(statement: s.Insert) -> bool:

@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from flightkalam.hot.segments import SegmentWriter, file_of, open_segment
 from flightkalam.hot.store import batch_schema
-from flightkalam.model.schema import Table
+from flightkalam.model.schema import DELETED, Table
 from flightkalam.storage import objects
 from flightkalam.table.mutate import Committed
+
+_DELETED = pa.field(DELETED, pa.bool_(), nullable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +28,31 @@ class Staging:
 
 
 class Staged:
-    """Collects storage batches of one table: `add`…, `finish`, then read `rows` and `segment`; `close` in any case."""
+    """Collects storage batches of one table: `add`…, `finish`, then read `rows` and `segment`; `close` in any case.
 
-    def __init__(self, table: Table, staging: Staging) -> None:
-        self._table = table
+    :param tombstones: the batches have a last column `_deleted`.
+    """
+
+    def __init__(self, table: Table, staging: Staging, *, tombstones: bool = False) -> None:
+        extra = [_DELETED] if tombstones else []
+        self._schema = pa.schema([*table.schema.storage, *extra])
+        self._by_id = pa.schema([*batch_schema(table.schema), *extra])
         self._staging = staging
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = 0
         self._writer: SegmentWriter | None = None
         self._committed: frozenset[str] = frozenset()
-        self.rows = table.schema.storage.empty_table()
+        self.rows = self._schema.empty_table()
         self.segment: str | None = None
 
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take a batch of `schema.storage`."""
+        """Take a batch of the storage columns."""
         self._held.append(batch)
         self._held_bytes += batch.nbytes
         if self._held_bytes > self._staging.threshold_bytes:
@@ -48,12 +61,12 @@ class Staged:
     def finish(self) -> None:
         """No more batches: make a segment file durable, if there is one."""
         if self._writer is None:
-            self.rows = pa.Table.from_batches(self._held, self._table.schema.storage)
+            self.rows = pa.Table.from_batches(self._held, self._schema)
             return
         self._spill()
         self.segment = self._writer.finish()
         by_id = open_segment(self._staging.folder, self.segment, verify=False)
-        self.rows = by_id.rename_columns(self._table.schema.storage.names)
+        self.rows = by_id.rename_columns(self._schema.names)
 
     def committed(self, result: Committed) -> None:
         """The write is in the log: the files that it names stay."""
@@ -75,10 +88,23 @@ class Staged:
                 objects.remove(self._writer.path)
 
     def _spill(self) -> None:
-        schema = batch_schema(self._table.schema)
+        schema = self._by_id
         if self._writer is None:
             self._writer = SegmentWriter(self._staging.folder, schema)
-        table = pa.Table.from_batches(self._held, self._table.schema.storage)
+        table = pa.Table.from_batches(self._held, self._schema)
         for batch in table.rename_columns(schema.names).combine_chunks().to_batches(self._staging.batch_rows):
             self._writer.add(batch.cast(schema) if batch.schema != schema else batch)
         self._held, self._held_bytes = [], 0
+
+
+def stage(table: Table, staging: Staging, rows: pa.Table) -> Staged:
+    """Rows that are already there, finished; close it when the write is over."""
+    staged = Staged(table, staging, tombstones=DELETED in rows.schema.names)
+    try:
+        for batch in rows.cast(staged.rows.schema).to_batches(max_chunksize=staging.batch_rows):
+            staged.add(batch)
+        staged.finish()
+    except BaseException:
+        staged.close()
+        raise
+    return staged

@@ -288,13 +288,9 @@ def world(house: House) -> World:
 def test_a_comparison_keeps_every_row_that_the_engine_keeps(world: World, column: str) -> None:
     useful = 0
     for literal in LITERALS[column]:
-        for operator in OPERATORS:
-            for condition in (
-                f"{column} {operator} {literal}",
-                f"{literal} {operator} {column}",
-                f"NOT ({column} {operator} {literal})",
-            ):
-                useful += world.check(condition) not in (None, TRUE)
+        conditions = [f"{column} {operator} {literal}" for operator in OPERATORS]
+        conditions += [f"{literal} < {column}", f"NOT ({column} >= {literal})", f"NOT ({literal} = {column})"]
+        useful += sum(world.check(c) not in (None, TRUE) for c in conditions)
     assert useful > 5 or column == "j"
 
 
@@ -310,9 +306,9 @@ def test_time_zones_never_lose_a_row(world: World, zone: str) -> None:
 def test_random_conditions_never_lose_a_row(world: World) -> None:
     rng = random.Random(11)
     useful = 0
-    for _ in range(500):
+    for _ in range(300):
         useful += world.check(_condition(rng, 3)) not in (None, TRUE)
-    assert useful > 100
+    assert useful > 60
 
 
 def _condition(rng: random.Random, depth: int) -> str:
@@ -535,7 +531,7 @@ def test_outer_joins_give_the_same_rows_pruned_or_not(house: House) -> None:
         "(b.y IS NULL OR b.y = 1)",
     ]
     ta, tb = make_table("a", {"k": "BIGINT", "x": "BIGINT"}), make_table("b", {"k": "BIGINT", "y": "BIGINT"})
-    for _ in range(150):
+    for _ in range(80):
         kind = rng.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN"])
         on = " AND ".join(["a.k = b.k", *rng.sample(parts, rng.randint(0, 2))])
         where = rng.sample(parts, rng.randint(0, 2))

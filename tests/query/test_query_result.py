@@ -51,12 +51,10 @@ TYPES: list[tuple[str, str, pa.DataType]] = [
 ]
 
 
-@pytest.mark.parametrize(("expression", "engine", "wire"), TYPES, ids=[t[1] for t in TYPES])
+@pytest.mark.parametrize(("expression", "name", "wire"), TYPES, ids=[t[1] for t in TYPES])
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
-def test_every_type_is_announced_and_sent_alike(
-    house: House, expression: str, engine: str, wire: pa.DataType, zone: str
-) -> None:
-    assert wire_type(engine) == wire
+def test_every_type_is_announced_and_sent_alike(house: House, expression: str, name: str, wire: pa.DataType, zone: str) -> None:
+    assert wire_type(name) == wire
     table = house.table(f"SELECT {expression} AS x, 1 AS one FROM range(3)", setting=Setting(zone))
     assert table.schema.field("x").type == wire
     table.validate(full=True)

@@ -129,6 +129,7 @@ CREATE TABLE quoted ("Order" BIGINT, "a ""b""" TEXT DEFAULT 'it''s -- no comment
 SHOW CREATE TABLE quoted;
 ----
 main.quoted | ?
+
 INSERT INTO quoted ("order") VALUES (1);
 SELECT * FROM quoted;
 ---- Order, a "b"

@@ -1,0 +1,461 @@
+"""UPDATE, DELETE, MERGE, INSERT … ON CONFLICT DO UPDATE and TRUNCATE: read, then append versions.
+
+    compute   one SELECT over a snapshot yields the new versions in Arrow, the client's own expressions in it
+    write     the door takes them if the scope has nothing newer than the snapshot …
+    again     … else the statement runs once more with the scope's lock held, on a snapshot of everything
+
+So ten `n = n + 1` at once give +10, and a statement that meets no other writer never waits for a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightkalam.auth.authorise import Action
+from flightkalam.errors import ConstraintViolation, InvalidValue, SqlSyntaxError, Unsupported
+from flightkalam.model.keys import combined, contained
+from flightkalam.model.schema import DELETED, SEQ, SYSTEM_COLUMNS, Column, Table
+from flightkalam.model.types import to_storage
+from flightkalam.query.relation import arrow_columns
+from flightkalam.session import reads, writes
+from flightkalam.session.arriving import cell
+from flightkalam.session.execution import Execution
+from flightkalam.session.intake import Intake, storage_batch
+from flightkalam.session.writes import Written
+from flightkalam.sql import statements as s
+from flightkalam.sql.text import quote_ident
+from flightkalam.table.mutate import HeadMoved, Mutation, check_rows
+from flightkalam.table.staging import Staged, stage
+
+# Output names that no column of a client can have.
+_SEQ = '"$seq"'
+_CHANGED = '"$changed"'
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Change:
+    """New versions that a statement has computed.
+
+    :param rows: rows of `schema.storage`, and `_deleted` when some are tombstones.
+    :param supersedes: bool[rows]: the statement saw a visible row with this key.
+    :param count: rows that the client is told of.
+    :param returned: rows that RETURNING shows, with their `_seq` where that is known already.
+    """
+
+    rows: pa.Table
+    supersedes: Mask
+    count: int
+    returned: pa.Table
+
+
+Compute = Callable[[Execution], Change]
+
+
+def settle(e: Execution, table: Table, compute: Compute) -> Written:
+    """Compute a change and commit it, alone if others write the same scope."""
+    try:
+        return _attempt(e, table, compute)
+    except HeadMoved:
+        with e.parts.writer.alone(table, e.owner(table)), e.renewed() as again:
+            return _attempt(again, table, compute)
+
+
+def _attempt(e: Execution, table: Table, compute: Compute) -> Written:
+    seen = e.watermark
+    change = compute(e)
+    if not change.rows.num_rows:
+        return Written(table, change.count, change.returned, 0)
+    live = change.rows
+    if DELETED in live.schema.names:
+        live = live.filter(pc.invert(live.column(DELETED))).drop_columns([DELETED])
+    writes.check_constraints(e, table, live)
+    with stage(table, e.parts.staging, change.rows) as staged:
+        mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes)
+        result = writes.written(staged, lambda: e.parts.writer.write([mutation], seen=seen))
+    return Written(table, change.count, change.returned, result.first_seq)
+
+
+# -- UPDATE -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The table that a statement writes to, as its text calls it."""
+
+    table: Table
+    alias: str | None
+
+    @property
+    def reference(self) -> str:
+        """For FROM: without an alias of ours, so that `ns.t.column` keeps its meaning."""
+        name = reads.qualified(self.table)
+        return name if self.alias is None else f"{name} AS {quote_ident(self.alias)}"
+
+    def column(self, name: str) -> str:
+        return f"{quote_ident(self.alias or self.table.name)}.{quote_ident(name)}"
+
+
+def _target(e: Execution, name: s.Name, alias: s.Ident | None) -> _Target:
+    table = e.table(name, Action.WRITE)
+    writes.refuse_stream(table)
+    return _Target(table, alias.value if alias is not None else None)
+
+
+def _assigned(table: Table, assignments: Sequence[s.Assignment]) -> dict[int, str | None]:
+    """Expression per column id; None for DEFAULT."""
+    out: dict[int, str | None] = {}
+    for a in assignments:
+        name = a.column.value
+        if name.lower() in SYSTEM_COLUMNS:
+            raise InvalidValue(f'column "{name}" is set by the service and cannot be written', sqlstate="428C9")
+        column = table.schema.column(name, table.qualified)
+        if column.hidden:
+            raise InvalidValue(f'column "{column.name}" is generated and cannot be written', sqlstate="428C9")
+        if column.id in out:
+            raise SqlSyntaxError(f'column "{column.name}" is assigned twice')
+        out[column.id] = None if isinstance(a.value, s.Default) else a.value.text
+    return out
+
+
+def update(e: Execution, statement: s.Update) -> Written:
+    target = _target(e, statement.table, statement.alias)
+    assigned = _assigned(target.table, statement.assignments)
+    source = target.reference + (f", {statement.from_.text}\n" if statement.from_ is not None else "")
+    query = _with(statement.with_clause) + _update_query(target, assigned, source, statement.where)
+    return settle(e, target.table, lambda e: _updated(e, target.table, query, assigned))
+
+
+def _update_query(target: _Target, assigned: dict[int, str | None], source: str, where: s.Slice | None, names: str = "") -> str:
+    """New rows where something changes: every column, `_seq`, and the old key where the key is assigned to."""
+    schema = target.table.schema
+    cells = [f"{cell(c, assigned[c.id]) if c.id in assigned else target.column(c.name)} AS {_new(c)}" for c in schema.columns]
+    cells.append(f"{target.column(SEQ)} AS {_SEQ}")
+    cells += [f"{target.column(c.name)} AS {_old(c)}" for c in schema.columns if c.id in assigned]
+    changed = " OR ".join(f"{_new(c)} IS DISTINCT FROM {_old(c)}" for c in schema.columns if c.id in assigned)
+    condition = f" WHERE {where.text}\n" if where is not None else ""
+    inner = f"SELECT {', '.join(cells)} FROM {source}{condition}"
+    return f"SELECT * FROM ({inner}) AS u WHERE {changed or 'false'}"
+
+
+def _new(column: Column) -> str:
+    return f'"$n{column.id}"'
+
+
+def _old(column: Column) -> str:
+    return f'"$o{column.id}"'
+
+
+def _with(clause: s.Slice | None) -> str:
+    return f"{clause.text} " if clause is not None else ""
+
+
+def _updated(e: Execution, table: Table, query: str, assigned: dict[int, str | None]) -> Change:
+    """Run an update's query and make versions of its rows."""
+    found = _read(e, query)
+    _refuse_twice(table, found)
+    rows = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
+    n = rows.num_rows
+    check_rows(table, rows)
+    if not any(c.id in assigned for c in table.schema.key_columns):
+        return Change(rows, np.ones(n, bool), n, rows)
+    old_names = [_plain(_old(c) if c.id in assigned else _new(c)) for c in table.schema.key_columns]
+    return _moved(table, rows, [found.column(name) for name in old_names])
+
+
+def _moved(table: Table, rows: pa.Table, old: list[pa.ChunkedArray]) -> Change:
+    """An update of keys: the old ones are deleted, unless a row of the same statement takes their place."""
+    schema = table.schema
+    old_keys = _key_table(table, old)
+    vacated = [combined(old_keys.column(c.name)) for c in schema.key_columns]
+    taken = [combined(rows.column(c.name)) for c in schema.key_columns]
+    left = old_keys.filter(pa.array(~contained(vacated, taken)))
+    supersedes = np.concatenate([contained(taken, vacated), np.ones(left.num_rows, bool)])
+    versions = pa.concat_tables([_marked(rows, False), tombstones(table, left)])
+    return Change(versions, supersedes, rows.num_rows, rows)
+
+
+def _key_table(table: Table, columns: Sequence[pa.ChunkedArray]) -> pa.Table:
+    arrays = [to_storage(a, c.type, c.name) for a, c in zip(columns, table.schema.key_columns, strict=True)]
+    return pa.table(arrays, names=[c.name for c in table.schema.key_columns])
+
+
+def tombstones(table: Table, keys: pa.Table) -> pa.Table:
+    """Tombstones of the given keys: the key, NULL in every other column, `_deleted`."""
+    names = set(keys.schema.names)
+    arrays = [keys.column(c.name) if c.name in names else pa.nulls(keys.num_rows, c.type.storage) for c in table.schema.columns]
+    return _marked(pa.table(arrays, names=table.schema.storage.names).cast(table.schema.storage), True)
+
+
+def _marked(rows: pa.Table, deleted: bool) -> pa.Table:
+    flags = pa.repeat(pa.scalar(deleted), rows.num_rows)
+    return rows.append_column(pa.field(DELETED, pa.bool_(), nullable=False), flags)
+
+
+def _refuse_twice(table: Table, found: pa.Table) -> None:
+    seqs = found.column(_plain(_SEQ)).to_numpy()
+    if len(np.unique(seqs)) != len(seqs):
+        raise ConstraintViolation(
+            f'a row of table "{table.qualified}" is matched by more than one source row; make the join unique',
+            sqlstate="21000",
+        )
+
+
+def _plain(quoted: str) -> str:
+    return quoted.strip('"')
+
+
+def _read(e: Execution, query: str, inputs: reads.Inputs | None = None) -> pa.Table:
+    batches = list(reads.batches(e, query, inputs or {}))
+    if batches:
+        return pa.Table.from_batches(batches)
+    return reads.empty(e, query, inputs or {})
+
+
+def _storage(table: Table, found: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Columns `names` of a result as rows of the table's storage columns."""
+    selected = found.select(list(names)).combine_chunks()
+    batches = [storage_batch(table, b.columns) for b in selected.to_batches()]
+    return pa.Table.from_batches(batches, table.schema.storage)
+
+
+# -- DELETE, TRUNCATE -------------------------------------------------------------------------------------------------
+
+
+def delete(e: Execution, statement: s.Delete) -> Written:
+    target = _target(e, statement.table, statement.alias)
+    source = target.reference + (f", {statement.using.text}\n" if statement.using is not None else "")
+    query = _with(statement.with_clause) + _delete_query(target, source, statement.where, statement.returning is not None)
+    return settle(e, target.table, lambda e: _deleted(e, target.table, query, statement.returning is not None))
+
+
+def truncate(e: Execution, statement: s.Truncate) -> Written:
+    """An atomic delete of everything that the statement may see."""
+    target = _target(e, statement.table, None)
+    query = _delete_query(target, target.reference, None, False)
+    return settle(e, target.table, lambda e: _deleted(e, target.table, query, False))
+
+
+def _delete_query(target: _Target, source: str, where: s.Slice | None, whole: bool) -> str:
+    schema = target.table.schema
+    columns = schema.columns if whole else schema.key_columns
+    cells = [f"{target.column(c.name)} AS {_new(c)}" for c in columns]
+    cells.append(f"{target.column(SEQ)} AS {_SEQ}")
+    condition = f" WHERE {where.text}\n" if where is not None else ""
+    # A join may find a row several times; it is deleted once.
+    return f"SELECT DISTINCT ON ({_SEQ}) * FROM (SELECT {', '.join(cells)} FROM {source}{condition}) AS d"
+
+
+def _deleted(e: Execution, table: Table, query: str, whole: bool) -> Change:
+    found = _read(e, query)
+    keys = _key_table(table, [found.column(_plain(_new(c))) for c in table.schema.key_columns])
+    returned = table.schema.storage.empty_table()
+    if whole:
+        returned = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
+        returned = returned.append_column(SEQ, found.column(_plain(_SEQ)))
+    n = keys.num_rows
+    return Change(tombstones(table, keys), np.ones(n, bool), n, returned)
+
+
+# -- INSERT … ON CONFLICT DO UPDATE -----------------------------------------------------------------------------------
+
+
+def upsert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None) -> Written:
+    """New keys are inserted, taken ones updated by the assignments; `excluded` is the row that was to be inserted."""
+    conflict = statement.on_conflict
+    assert conflict is not None and conflict.action == "update"
+    target = _target(e, statement.table, statement.alias)
+    table = target.table
+    _check_conflict_target(table, conflict)
+    assigned = _assigned(table, conflict.assignments)
+    if any(c.id in assigned for c in table.schema.key_columns):
+        raise Unsupported("ON CONFLICT DO UPDATE cannot change the primary key")
+    with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
+        staged = writes.new_rows(e, statement, table, intake, parameters)
+        writes.refuse_duplicates(table, staged.rows)
+        query = _conflict_query(target, assigned, conflict.where)
+        return settle(e, table, lambda e: _upserted(e, table, query, assigned, staged))
+
+
+def _check_conflict_target(table: Table, conflict: s.OnConflict) -> None:
+    if conflict.target is None:
+        return
+    named = {i.value.lower() for i in conflict.target}
+    if named != {c.name.lower() for c in table.schema.key_columns}:
+        raise InvalidValue(
+            f'ON CONFLICT must name the primary key of table "{table.qualified}": '
+            f"({', '.join(c.name for c in table.schema.key_columns)})",
+            sqlstate="42P10",
+        )
+
+
+def _new_rows_sql(table: Table) -> str:
+    """The rows to insert, typed as the table's own columns."""
+    return f"(SELECT {arrow_columns(table.schema.columns)} FROM {NEW_ROWS})"
+
+
+NEW_ROWS = '"$rows"'
+
+
+def _conflict_query(target: _Target, assigned: dict[int, str | None], where: s.Slice | None) -> str:
+    """The update of taken keys.  `excluded` is one column, a struct, so that a bare name means the target's column."""
+    table = target.table
+    name = quote_ident(target.alias or table.name)
+    packed = ", ".join(f"{quote_ident(c.name)} := n.{quote_ident(c.name)}" for c in table.schema.columns)
+    old = ", ".join(f"o.{quote_ident(c.name)} AS {quote_ident(c.name)}" for c in table.schema.columns)
+    keys = " AND ".join(f"o.{quote_ident(c.name)} = n.{quote_ident(c.name)}" for c in table.schema.key_columns)
+    joined = (
+        f"(SELECT {old}, o.{quote_ident(SEQ)} AS {quote_ident(SEQ)}, struct_pack({packed}) AS excluded "
+        f"FROM {reads.qualified(table)} AS o JOIN {_new_rows_sql(table)} AS n ON {keys}) AS {name}"
+    )
+    return _update_query(target, assigned, joined, where)
+
+
+def _upserted(e: Execution, table: Table, query: str, assigned: dict[int, str | None], staged: Staged) -> Change:
+    inputs = {NEW_ROWS: staged.rows}
+    updated = _storage(table, _read(e, query, inputs), [_plain(_new(c)) for c in table.schema.columns])
+    keys = ", ".join(quote_ident(c.name) for c in table.schema.key_columns)
+    fresh_query = f"SELECT n.* FROM {_new_rows_sql(table)} AS n ANTI JOIN {reads.qualified(table)} AS o USING ({keys})"
+    fresh = _storage(table, _read(e, fresh_query, inputs), table.schema.storage.names)
+    rows = pa.concat_tables([fresh, updated])
+    supersedes = np.concatenate([np.zeros(fresh.num_rows, bool), np.ones(updated.num_rows, bool)])
+    return Change(rows, supersedes, rows.num_rows, rows)
+
+
+# -- MERGE ------------------------------------------------------------------------------------------------------------
+
+
+def merge(e: Execution, statement: s.Merge) -> Written:
+    """Each WHEN clause is a query over the join of source and target, without the rows that an earlier clause took."""
+    target = _target(e, statement.target, statement.alias)
+    _refuse_key_assignment(target.table, statement)
+    return settle(e, target.table, lambda e: _merged(e, target, statement))
+
+
+def _refuse_key_assignment(table: Table, statement: s.Merge) -> None:
+    for clause in statement.clauses:
+        if clause.action == "update" and clause.whole_row is None:
+            assigned = _assigned(table, clause.assignments)
+            if any(c.id in assigned for c in table.schema.key_columns):
+                raise Unsupported("MERGE cannot change the primary key of a row; delete it and insert another")
+
+
+def _merged(e: Execution, target: _Target, statement: s.Merge) -> Change:
+    table = target.table
+    updated: list[pa.Table] = []
+    deleted: list[pa.Table] = []
+    inserted: list[pa.Table] = []
+    touched: list[npt.NDArray[np.int64]] = []
+    for i, clause in enumerate(statement.clauses):
+        if clause.action == "nothing":
+            continue
+        found = _read(e, _clause_query(e, target, statement, i))
+        if clause.action == "insert":
+            inserted.append(_storage(table, found, [_plain(_new(c)) for c in table.schema.columns]))
+            continue
+        touched.append(found.column(_plain(_SEQ)).to_numpy())
+        if clause.action == "delete":
+            keys = _key_table(table, [found.column(_plain(_new(c))) for c in table.schema.key_columns])
+            deleted.append(tombstones(table, keys))
+        else:
+            updated.append(_storage(table, found, [_plain(_new(c)) for c in table.schema.columns]))
+    seqs = np.concatenate(touched) if touched else np.empty(0, np.int64)
+    if len(np.unique(seqs)) != len(seqs):
+        raise ConstraintViolation(
+            f'MERGE matches a row of table "{table.qualified}" more than once; make the source unique', sqlstate="21000"
+        )
+    empty = table.schema.storage.empty_table()
+    fresh = pa.concat_tables([empty, *inserted])
+    changed = pa.concat_tables([empty, *updated])
+    rows = pa.concat_tables([_marked(fresh, False), _marked(changed, False), *deleted])
+    supersedes = np.ones(rows.num_rows, bool)
+    supersedes[: fresh.num_rows] = False
+    return Change(rows, supersedes, rows.num_rows, pa.concat_tables([fresh, changed]))
+
+
+def _clause_query(e: Execution, target: _Target, statement: s.Merge, i: int) -> str:
+    clause, table = statement.clauses[i], target.table
+    with_ = _with(statement.with_clause)
+    earlier = [c for c in statement.clauses[:i] if c.matched == clause.matched]
+    conditions = [f"NOT coalesce(({c.condition.text if c.condition is not None else 'true'}\n), false)" for c in earlier]
+    if clause.condition is not None:
+        conditions.append(f"({clause.condition.text}\n)")
+    on = statement.on.text + "\n" if statement.on is not None else None
+    using = ", ".join(quote_ident(c.value) for c in statement.using)
+    join = f"ON {on}" if on is not None else f"USING ({using})"
+    source = statement.source.text + "\n"
+    if clause.matched == "matched":
+        body = f"FROM {target.reference} JOIN {source} {join}"
+    elif clause.matched == "not_matched":
+        body = f"FROM {source} ANTI JOIN {target.reference} {join}"
+    else:
+        body = f"FROM {target.reference} ANTI JOIN {source} {join}"
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    query = f"SELECT {_clause_cells(e, target, statement, clause)} {body}{where}"
+    if clause.action != "update":
+        return with_ + query
+    # A row that would stay as it is gets no version.
+    changed = " OR ".join(f"{_new(c)} IS DISTINCT FROM {_old(c)}" for c in table.schema.columns)
+    return with_ + f"SELECT * FROM ({query}) AS u WHERE {changed}"
+
+
+def _clause_cells(e: Execution, target: _Target, statement: s.Merge, clause: s.MergeClause) -> str:
+    """What a clause selects: the new row of an insert, the changed row of an update, the key of a delete."""
+    schema = target.table.schema
+    if clause.action == "insert":
+        given = _insert_values(e, target.table, statement, clause)
+        return ", ".join(f"{cell(c, given.get(c.id))} AS {_new(c)}" for c in schema.columns)
+    if clause.action == "delete":
+        cells = [f"{target.column(c.name)} AS {_new(c)}" for c in schema.key_columns]
+    else:
+        assigned = _whole_row(e, target.table, statement, clause) or _assigned(target.table, clause.assignments)
+        cells = [
+            f"{cell(c, assigned[c.id]) if c.id in assigned else target.column(c.name)} AS {_new(c)}" for c in schema.columns
+        ]
+        cells += [f"{target.column(c.name)} AS {_old(c)}" for c in schema.columns]
+    return ", ".join([*cells, f"{target.column(SEQ)} AS {_SEQ}"])
+
+
+def _insert_values(e: Execution, table: Table, statement: s.Merge, clause: s.MergeClause) -> dict[int, str | None]:
+    whole = _whole_row(e, table, statement, clause)
+    if whole is not None:
+        return whole
+    columns = (
+        [table.schema.column(c.value, table.qualified) for c in clause.columns]
+        if clause.columns is not None
+        else list(table.schema.visible)
+    )
+    values = clause.values or ()
+    if values and len(values) != len(columns):
+        raise SqlSyntaxError(f"INSERT of MERGE has {len(values)} values for {len(columns)} columns; give one for each")
+    return {c.id: v.text for c, v in zip(columns, values, strict=False) if not isinstance(v, s.Default)}
+
+
+def _whole_row(e: Execution, table: Table, statement: s.Merge, clause: s.MergeClause) -> dict[int, str | None] | None:
+    """`UPDATE SET *` and `INSERT *`: the source's columns, by position or by name; the key stays out of an update."""
+    if clause.whole_row is None:
+        return None
+    described = reads.describe(e, _with(statement.with_clause) + f"SELECT * FROM {statement.source.text}\n")
+    names = [c.name for c in described]
+    if clause.whole_row == "name":
+        pairs = [(table.schema.column(n, table.qualified), n) for n in names]
+    else:
+        if len(names) != len(table.schema.visible):
+            raise SqlSyntaxError(
+                f'the source of MERGE has {len(names)} columns and table "{table.qualified}" {len(table.schema.visible)}'
+            )
+        pairs = list(zip(table.schema.visible, names, strict=True))
+    source = _source_name(statement)
+    key = {c.id for c in table.schema.key_columns} if clause.action == "update" else set()
+    return {c.id: f"{source}.{quote_ident(n)}" for c, n in pairs if c.id not in key}
+
+
+def _source_name(statement: s.Merge) -> str:
+    """What the source is called: its alias is the last word of its text."""
+    return statement.source.text.split()[-1].split(".")[-1]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from flightkalam import __version__, telemetry
 from flightkalam.auth.accounts import Accounts
@@ -26,14 +25,20 @@ from flightkalam.errors import ConfigError, KalamError
 from flightkalam.flight.service import FlightKalamServer
 from flightkalam.hot.store import HotLog
 from flightkalam.jobs.cleanup import Cleanup
+from flightkalam.jobs.compact import Compactor, CompactSettings
+from flightkalam.jobs.compact_policy import Policy
 from flightkalam.jobs.flush import Flusher, FlushSettings
-from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.jobs.retention import RowExpiry
+from flightkalam.jobs.runner import Jobs
+from flightkalam.jobs.upkeep import Upkeep
 from flightkalam.model.schema import Table
 from flightkalam.query.duckdb_engine import DuckDBEngine
 from flightkalam.query.guard import Guard, Limits
 from flightkalam.session import Service, maintenance
 from flightkalam.session.cache import Recent
+from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
+from flightkalam.session.receipts import Receipts
 from flightkalam.storage.kv import Batch, Store
 from flightkalam.table.check import Report
 from flightkalam.table.check import check as check_scope
@@ -67,6 +72,7 @@ class Kalam:
     def close(self) -> None:
         """Stop in the reverse order of the start.  Everything acknowledged is on disk before this, too."""
         self.service.close()
+        self.parts.deadlines.close()
         self.parts.jobs.close()
         self._engine.close()
         self.store.close()
@@ -133,13 +139,16 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         descriptions=Recent(1_024),
         jobs=jobs,
         cleanup=cleanup,
+        receipts=Receipts(store, clock),
+        deadlines=Deadlines(clock),
     )
-    jobs.register("flush", _flush_executor(parts, Flusher(scopes, clock, _flush_settings(config))))
+    _upkeep(parts).register()
     jobs.register("cleanup", cleanup.run)
     _register_providers(parts)
     password = accounts.ensure_root()
     jobs.start()
     cleanup.resume(jobs)
+    parts.receipts.sweep()
     return Kalam(config, parts, Service(parts), store, _ticket_key(store), password, engine)
 
 
@@ -181,22 +190,29 @@ def _flush_settings(config: Config) -> FlushSettings:
     return FlushSettings(config.flush.rows_per_batch, BatchStyle(config.flush.row_group_rows, config.flush.compression))
 
 
-def _flush_executor(parts: Parts, flusher: Flusher) -> Callable[[Job, threading.Event], dict[str, Any]]:
-    def run(job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        total = {"batches": 0, "rows": 0, "bytes": 0}
-        for name in job.parameters["tables"]:
-            table = parts.catalog.state.find(*name.split(".", 1))
-            if not isinstance(table, Table):
-                continue  # dropped since
-            for scope in parts.scopes.of_table(table):
-                done = flusher.flush(table, scope.owner, cancelled)
-                total["batches"] += len(done.batches)
-                total["rows"] += done.rows
-                total["bytes"] += done.bytes
-        parts.counters.add("flush_rows", total["rows"])
-        return total
+def _compact_settings(config: Config) -> CompactSettings:
+    flush = _flush_settings(config)
+    return CompactSettings(Policy(flush.rows_per_batch), flush.style)
 
-    return run
+
+def _upkeep(parts: Parts) -> Upkeep:
+    """The jobs that look after tables."""
+    scopes, clock, config = parts.scopes, parts.clock, parts.config
+
+    def find(name: str) -> Table | None:
+        found = parts.catalog.state.find(*name.split(".", 1))
+        return found if isinstance(found, Table) else None
+
+    return Upkeep(
+        scopes=scopes,
+        jobs=parts.jobs,
+        flusher=Flusher(scopes, clock, _flush_settings(config)),
+        compactor=Compactor(scopes, clock, _compact_settings(config)),
+        expiry=RowExpiry(scopes, parts.writer, clock),
+        find=find,
+        automatic=config.compaction.enabled,
+        count=parts.counters.add,
+    )
 
 
 def _register_providers(parts: Parts) -> None:

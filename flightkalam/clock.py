@@ -83,6 +83,11 @@ def id_time_us(id_: int) -> int:
     return ((id_ >> _MS_SHIFT) + EPOCH_MS) * 1000
 
 
+def id_floor(us: int) -> int:
+    """The lowest id of a moment: every id handed out before it is lower."""
+    return max(0, us // 1000 - EPOCH_MS) << _MS_SHIFT
+
+
 class Snowflakes:
     """Hands out Snowflake ids, strictly increasing, also across restarts and clock steps (T-1, T-2).
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Literal
 
 import pyarrow as pa
+from adbc_driver_manager.dbapi import Cursor
 
 from perf import data, servers
 from perf.result import NotPossible, Result, Target, interleaved, median, spread, timed
@@ -54,7 +56,7 @@ def _kalam(world: World, prefix: str, rows: pa.Table, keyed: bool) -> Callable[[
     def once() -> float:
         table = f"{prefix}_{next(numbers)}"
         with connection.cursor() as cursor:
-            seconds = timed(lambda: cursor.adbc_ingest(table, rows.to_reader(data.BATCH_ROWS), mode="create"))
+            seconds = timed(lambda: _load(cursor, table, rows, "create"))
         servers.run_sql(connection, f"DROP TABLE {table}")
         return seconds
 
@@ -76,9 +78,15 @@ def _postgres(world: World, rows: pa.Table, keyed: bool) -> Callable[[], float]:
             connection.commit()
 
             def load() -> None:
-                cursor.adbc_ingest("loaded", rows.to_reader(data.BATCH_ROWS), mode="append" if keyed else "create")
+                _load(cursor, "loaded", rows, "append" if keyed else "create")
                 connection.commit()
 
             return timed(load)
 
     return once
+
+
+def _load(cursor: Cursor, table: str, rows: pa.Table, mode: Literal["append", "create"]) -> None:
+    written = cursor.adbc_ingest(table, rows.to_reader(data.BATCH_ROWS), mode=mode)
+    if written != len(rows):
+        raise AssertionError(f"{written} rows were written where {len(rows)} were sent")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
+from perf.bare import IMMUTABLE_FILES
 from perf.result import Result, Target, interleaved, median, spread, timed
 from perf.world import World, file_list
 
@@ -23,7 +24,7 @@ _EXACT = ["bucket", "n", "latest"]
 def measure(world: World) -> Result:
     files = world.scanned
     peer = duckdb.connect()
-    peer.execute("SET parquet_metadata_cache = true; SET validate_external_file_cache = 'NO_VALIDATION'")
+    peer.execute(IMMUTABLE_FILES)
     cursor = world.connection.cursor()
 
     def ours() -> pa.Table:

@@ -34,7 +34,7 @@ MEASUREMENTS: dict[str, Callable[[World], Result]] = {
 
 
 def main() -> int:
-    """:return: 0 when every measurement was made, whatever it found; 1 when one had to be left out."""
+    """:return: always 0: a figure short of its target, or one left out, is a finding and not a failure."""
     arguments = _arguments()
     console = Console()
     load = os.getloadavg()[0]
@@ -50,7 +50,7 @@ def main() -> int:
     if not arguments.only and not arguments.quick:
         report.write(PAGE, report.markdown(results, where))
         console.print(f"written to {PAGE.name}")
-    return 1 if any(isinstance(r, LeftOut) for r in results) else 0
+    return 0
 
 
 def _measured(name: str, world: World) -> Result | LeftOut:

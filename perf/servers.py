@@ -16,6 +16,7 @@ from pathlib import Path
 import adbc_driver_flightsql.dbapi as flightsql
 
 USER, PASSWORD = "root", "measured-secret"
+_ROOT = Path(__file__).parent.parent  # where both packages lie, wherever the command is run
 _READY = re.compile(r"ready (grpc://\S+)")
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 60.0
@@ -52,7 +53,7 @@ def start(arguments: Sequence[str], log: Path, environment: dict[str, str] | Non
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env={**_environment(log.parent / "bytecode"), **(environment or {})},
         )
     assert process.stdout is not None
     for line in process.stdout:
@@ -64,6 +65,13 @@ def start(arguments: Sequence[str], log: Path, environment: dict[str, str] | Non
     process.kill()
     process.wait()
     raise RuntimeError(f"{' '.join(arguments)} did not become ready:\n{log.read_text()[-2_000:]}")
+
+
+def _environment(bytecode: Path) -> dict[str, str]:
+    """Ours, with compiled modules kept: an installed package has them, whatever the shell of a developer says."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    path = os.pathsep.join(p for p in (str(_ROOT), kept.get("PYTHONPATH", "")) if p)
+    return {**kept, "PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONPATH": path}
 
 
 def start_kalam(data_dir: Path, log: Path) -> ServerProcess:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from flightkalam import __version__
 from flightkalam.cli import loading, output, shell
+from flightkalam.cli import ping as ping_
 from flightkalam.cli.client import DEFAULT_URI, Connection, Target
 from flightkalam.config import Config
 from flightkalam.errors import Cancelled, ConfigError, InvalidValue, KalamError
@@ -101,6 +104,21 @@ def check(
 
     loaded = Config.load(config, overrides_of(set_ or []) | {"server.data_dir": data_dir})
     raise typer.Exit(app.check(loaded, report=functools.partial(print, flush=True)))
+
+
+@cli.command()
+def ping(
+    port: Annotated[int | None, typer.Option("--port", help="The port. Default: that of the settings.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.")] = 3.0,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Ask whether the server of these settings answers: for health checks.
+
+    Takes the settings that `serve` takes, and needs no password.
+    """
+    loaded = Config.load(config, overrides_of(set_ or []) | ({} if port is None else {"server.port": port}))
+    print(f"FlightKalam answers at {ping_.ping(loaded.server, timeout)}")
 
 
 def overrides_of(settings: list[str]) -> dict[str, object]:
@@ -255,6 +273,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
+        disable=not sys.stderr.isatty(),
     )
 
 
@@ -267,23 +286,23 @@ def _load_one(
     options: loading.CsvOptions,
 ) -> None:
     task = progress.add_task(path.name, total=None, rows=0, rate=0.0)
+    started = time.perf_counter()
 
     def seen(done: int, total: int | None, rows: int) -> None:
-        seconds = progress.tasks[task].elapsed or 0.001
-        progress.update(task, completed=done, total=total, rows=rows, rate=rows / seconds)
+        rate = rows / (time.perf_counter() - started)
+        progress.update(task, completed=done, total=total, rows=rows, rate=rate)
 
     rows = loading.load_file(connection, path, table, mode, options, seen)
-    seconds = progress.tasks[task].elapsed or 0.001
+    seconds = time.perf_counter() - started
     progress.remove_task(task)
-    progress.console.print(
-        f"{path.name}: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s", highlight=False, markup=False
-    )
+    line = f"{path.name}: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s"
+    progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line as a process: every failure is one line and an exit code, never a traceback."""
     try:
-        cli(prog_name="flightkalam")
+        cli(arguments, prog_name="flightkalam")
     except ConfigError as error:
         return _fail(error.message, _USAGE)
     except Cancelled:

@@ -100,8 +100,10 @@ def _tables(names: Names, default_namespace: str) -> Iterator[tuple[str, str]]:
 
 
 def _anything(before: str, names: Names, default_namespace: str) -> Iterator[tuple[str, str]]:
-    for namespace, table in _aliases(before).values():
+    named = _aliases(before)
+    for namespace, table in named.values():
         yield from ((c, "column") for c in names.columns(namespace, table))
+    yield from ((name, "table") for name in named if len(name) > len(_word(before)))
     yield from ((k, "keyword") for k in KEYWORDS)
     yield from _tables(names, default_namespace)
     for tables in names.tables.values():

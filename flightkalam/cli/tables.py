@@ -22,7 +22,8 @@ from rich.text import Text
 NULL = "NULL"
 _MAX_CELL = 48
 _GAP = 3
-_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), 127)} | {9: "\\t", 10: "\\n", 13: "\\r"}
+# All but the line feed, which a cell may hold.
+_CONTROL = {i: f"\\x{i:02x}" for i in (*range(10), *range(11, 32), 127)} | {9: "\\t", 13: "\\r"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +107,23 @@ def _inside(value: Any) -> Any:
     return text_of(value)
 
 
-def _line(text: str) -> str:
-    """On one line, without control characters that would move the cursor."""
+def _harmless(text: str) -> str:
+    """Without control characters that would move the cursor or change colours."""
     return text.translate(_CONTROL)
 
 
+def _width(text: str) -> int:
+    return max(cell_len(line) for line in text.split("\n"))
+
+
 def _shortened(text: str, room: int) -> str:
-    if cell_len(text) <= room:
-        return text
-    short = text[:room]
+    return text if _width(text) <= room else "\n".join(_short_line(line, room) for line in text.split("\n"))
+
+
+def _short_line(line: str, room: int) -> str:
+    if cell_len(line) <= room:
+        return line
+    short = line[:room]
     while cell_len(short) > room - 1:
         short = short[:-1]
     return short + "…"
@@ -126,16 +135,16 @@ def _shortened(text: str, room: int) -> str:
 
 def table_of(page: Page, width: int | None) -> tuple[RenderableType, str]:
     """A table of at most `width` terminal columns (None: as wide as it is), and the line that says what it leaves out."""
-    names = page.schema.names
-    texts = [[_line(text_of(value)) for value in row] for row in page.rows]
-    widths = [max([cell_len(_line(name)), *(cell_len(row[i]) for row in texts)]) for i, name in enumerate(names)]
+    names = [_harmless(name) for name in page.schema.names]
+    texts = [[_harmless(text_of(value)) for value in row] for row in page.rows]
+    widths = [max([_width(name), *(_width(row[i]) for row in texts)]) for i, name in enumerate(names)]
     if width is not None and sum(widths) + _GAP * (len(widths) - 1) > width:
         widths = [min(w, width if len(widths) == 1 else _MAX_CELL) for w in widths]
     shown = _columns_that_fit(widths, width)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for field, room in list(zip(page.schema, widths, strict=True))[:shown]:
-        justify: JustifyMethod = "right" if _is_number(field.type) else "left"
-        grid.add_column(Text(_shortened(_line(field.name), room)), justify=justify, no_wrap=True)
+    for i in range(shown):
+        justify: JustifyMethod = "right" if _is_number(page.schema.types[i]) else "left"
+        grid.add_column(Text(_shortened(names[i], widths[i])), justify=justify, no_wrap=True)
     for values, row in zip(page.rows, texts, strict=True):
         grid.add_row(*(_styled(values[i], _shortened(row[i], widths[i])) for i in range(shown)))
     return grid, summary(page, len(names) - shown)
@@ -149,7 +158,7 @@ def records_of(page: Page) -> tuple[RenderableType, str]:
     for number, row in enumerate(page.rows, 1):
         grid.add_row(Text(f"─ row {number:,}", style="dim"), "")
         for name, value in zip(page.schema.names, row, strict=True):
-            grid.add_row(Text(_line(name)), _styled(value, text_of(value)))
+            grid.add_row(Text(_harmless(name)), _styled(value, _harmless(text_of(value))))
     return grid, summary(page, 0)
 
 

@@ -170,10 +170,18 @@ class BatchReader:
         return found
 
     def columns(
-        self, path: Path, entry: BatchEntry, schema: TableSchema, names: Sequence[str], *, verify: bool = False
+        self,
+        path: Path,
+        entry: BatchEntry,
+        schema: TableSchema,
+        names: Sequence[str],
+        *,
+        groups: Sequence[int] | None = None,
+        verify: bool = False,
     ) -> pa.Table:
-        """Columns of a batch under the current schema (by field id; system columns by name), all rows, in order.
+        """Columns of a batch under the current schema (by field id; system columns by name), in order.
 
+        :param groups: row groups to read; all when None.
         :param verify: compare every page with its checksum.
         """
         metadata = self.metadata(path, entry.uuid)
@@ -186,7 +194,8 @@ class BatchReader:
                 wanted[name] = source
         with damaged_batch(path):
             file = pq.ParquetFile(path, metadata=metadata, memory_map=True, page_checksum_verification=verify)
-            table = file.read(columns=list(wanted.values()), use_threads=False)
+            chosen = range(metadata.num_row_groups) if groups is None else groups
+            table = file.read_row_groups(list(chosen), columns=list(wanted.values()), use_threads=False)
         columns = [_under(schema, name, table, wanted.get(name)) for name in names]
         return pa.table(columns, names=list(names))
 

@@ -170,6 +170,19 @@ class HotRows:
         triples["batch"], triples["row"], triples["by"] = batches, rows, by
         self.cold_marks.extend(triples)
 
+    def with_cold_marks(self, marks: npt.NDArray[np.void]) -> HotRows:
+        """The same rows with other marks on cold rows, for a layout whose batches are others.
+
+        Everything else is shared with this object, which from now on only its old readers use: they read below their
+        watermark, where nothing changes.
+        """
+        other = HotRows()
+        other.ids, other.superseded_by, other.marks = self.ids, self.superseded_by, self.marks
+        other.segments, other._recent = self.segments, self._recent
+        other._indexes, other._indexed = self._indexes, self._indexed
+        other.cold_marks.extend(marks)
+        return other
+
     def rows_of(self, ids: I64) -> I64:
         """Row numbers of `_seq` values that are here."""
         return np.searchsorted(self.ids.values(), ids).astype(np.int64)

@@ -24,13 +24,13 @@ from pyroaring import BitMap
 
 from flightkalam import failpoints
 from flightkalam.clock import Clock
-from flightkalam.cold import deletion_vectors, paths
+from flightkalam.cold import deletion_vectors
 from flightkalam.cold.batch_file import BatchStyle, sort_by_key, write_batch
 from flightkalam.cold.manifest import BatchEntry, Manifest, ManifestEdit
 from flightkalam.errors import Cancelled
 from flightkalam.hot import log
 from flightkalam.hot.rows import HotRows, Segment, cold_marks
-from flightkalam.hot.segments import file_of
+from flightkalam.jobs import installs
 from flightkalam.model.keys import I64
 from flightkalam.model.schema import DELETED, SEQ, Table, TableSchema
 from flightkalam.storage import objects
@@ -79,7 +79,7 @@ class Flusher:
         """
         scope = self._scopes.open(table, owner)
         with scope.installs:
-            self._sweep(scope)
+            installs.sweep(self._scopes, scope, table.qualified)
             table = self._scopes.current(table.id) or table
             state, watermark = scope.state, self._scopes.door.watermark
             dead = state.hot.superseded_by
@@ -99,31 +99,11 @@ class Flusher:
                 self._install(scope, table, state, written, vectors, watermark, n)
             except BaseException:
                 if scope.state is state:  # not installed: the files are nobody's
-                    _discard(scope, [w.entry for w in written])
+                    installs.discard(self._scopes, scope, [w.entry for w in written])
                 raise
             files = [g.source for g in state.hot.segments if g.source is not None and g.start < n]
-            self._publish(scope, table, watermark, files)
+            self._publish(scope, table, state.manifest, watermark, files)
         return Flushed(tuple(w.entry.number for w in written), len(live), sum(w.entry.size_bytes for w in written))
-
-    def _sweep(self, scope: OpenScope) -> None:
-        """Before the scope's first install in this process: finish the trim that a crash cut short, and remove files that no
-        committed manifest names."""
-        if scope.swept:
-            return
-        manifest, log_ = scope.state.manifest, self._scopes.log
-        flushed = [loaded.entry for loaded in log_.entries(scope.scope) if loaded.entry.first_seq <= manifest.flushed_seq]
-        if flushed:
-            files = [file_of(entry.segment) for entry in flushed if entry.segment is not None]
-            batch = Batch()
-            log_.trim(batch, scope.scope, manifest.flushed_seq, files)
-            self._scopes.door.store.commit(batch)
-            log_.remove_files(files)
-        keep = {b.file for b in manifest.batches} | {b.dead.file for b in manifest.batches if b.dead is not None}
-        for path in scope.folder.iterdir() if scope.folder.is_dir() else ():
-            ours = paths.batch_number(path.name) is not None or paths.is_vectors(path.name)
-            if path.is_file() and (path.name.endswith(objects.TEMPORARY) or (ours and path.name not in keep)):
-                objects.remove(path)
-        scope.swept = True
 
     def _numbered(self, manifest: Manifest, live: I64) -> Iterator[tuple[int, I64]]:
         """Cut the rows into batches and number them."""
@@ -144,7 +124,7 @@ class Flusher:
             scope.scope,
             style=self._settings.style,
             flushed_seq=watermark,
-            bloom=_bloom_columns(schema, bloom),
+            bloom=installs.bloom_columns(schema, bloom),
             bloom_fpp=table.options.bloom_filter_fpp,
         )
         failpoints.hit("flush.batch_written")
@@ -210,16 +190,17 @@ class Flusher:
             entry = replace(loaded.entry, hot_marks=marks[~moved], cold_marks=np.concatenate([loaded.entry.cold_marks, fresh]))
             batch.put("log", loaded.key, log.encode(entry))
 
-    def _publish(self, scope: OpenScope, table: Table, watermark: int, files: list[str]) -> None:
+    def _publish(self, scope: OpenScope, table: Table, old: Manifest, watermark: int, files: list[str]) -> None:
         """Step 4.  Whatever fails here is done again when the scope is next opened."""
         scopes = self._scopes
-        scopes.manifests.publish(scope.scope, scope.folder, table.qualified)
+        installs.publish(scopes, scope, table.qualified)
         batch = Batch()
         scopes.log.trim(batch, scope.scope, watermark, files)
         failpoints.hit("flush.before_trim")
         scopes.door.store.commit(batch)
         failpoints.hit("flush.trimmed")
         scopes.log.remove_files(files)
+        installs.leave(scopes, scope, old)
 
 
 @dataclass(frozen=True)
@@ -275,17 +256,3 @@ def _as_cold(marks: npt.NDArray[np.void], places: _Places, dtype: np.dtype) -> n
     out = np.empty(len(marks), dtype)
     out["batch"], out["row"], out["by"] = places.batch[marks["row"]], places.row[marks["row"]], marks["by"]
     return out
-
-
-def _bloom_columns(schema: TableSchema, chosen: tuple[str, ...] | None) -> list[str]:
-    """Columns that get a Bloom filter: the key unless the table says otherwise; BOOLEAN never, it has two values."""
-    if chosen is None:
-        columns = list(schema.key_columns) if len(schema.key) == 1 else []
-    else:
-        columns = [c for name in chosen if (c := schema.find(name)) is not None]
-    return [c.name for c in columns if c.type.kind not in ("bool", "list", "struct", "embedding", "interval")]
-
-
-def _discard(scope: OpenScope, entries: list[BatchEntry]) -> None:
-    for entry in entries:
-        objects.remove(scope.folder / entry.file)

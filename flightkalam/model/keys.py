@@ -219,14 +219,19 @@ def key_text(columns: Sequence[pa.Array], row: int) -> str:
     return f"({', '.join(parts)})"
 
 
-def contained(needles: Sequence[pa.Array], haystack: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
-    """Which keys of `needles` are among those of `haystack`, bool[needles]."""
-    out = np.zeros(len(needles[0]), bool)
+def matches(needles: Sequence[pa.Array], haystack: Sequence[pa.Array]) -> tuple[I64, I64]:
+    """The pairs (needle, row of the haystack) that hold one key, int64[pairs] each."""
     hashes = key_hashes(needles)
     order = np.argsort(hashes, kind="stable").astype(np.int64)
     probes, rows = KeyIndex.build(key_hashes(haystack)).probe(hashes[order], order)
     if len(rows) and not is_exact(needles):
         same = same_keys([c.take(pa.array(probes)) for c in needles], [c.take(pa.array(rows)) for c in haystack])
-        probes = probes[same]
-    out[probes] = True
+        probes, rows = probes[same], rows[same]
+    return probes, rows
+
+
+def contained(needles: Sequence[pa.Array], haystack: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
+    """Which keys of `needles` are among those of `haystack`, bool[needles]."""
+    out = np.zeros(len(needles[0]), bool)
+    out[matches(needles, haystack)[0]] = True
     return out

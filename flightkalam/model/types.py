@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from flightkalam.errors import InvalidValue, SqlSyntaxError, Unsupported, ValueOutOfRange
 
 INTERVAL_STORAGE = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("micros", pa.int64())])
+_LONGEST_MICROS = (2**63 - 1) // 1000  # on the wire an interval counts nanoseconds
 _INTERVAL_DTYPE = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanos", "<i8")])
 
 
@@ -314,10 +315,10 @@ def from_engine(text: str) -> ColumnType:
         return decimal(38, 0)
     if word == "UBIGINT":
         return decimal(20, 0)
-    if word.startswith("ENUM("):
-        return TEXT
     if word.endswith("[]"):
         return list_of(from_engine(text.strip()[:-2]))
+    if word.startswith("ENUM("):
+        return TEXT
     return parse_type(text)
 
 
@@ -392,7 +393,8 @@ def _from_arrow_simple(type_: pa.DataType) -> ColumnType | None:
 
 
 def to_storage(array: pa.Array | pa.ChunkedArray, type_: ColumnType, where: str) -> pa.Array | pa.ChunkedArray:
-    """Cast an array from a client or the engine to the column's storage type, exactly or not at all.
+    """Cast an array from a client or the engine to the column's storage type, exactly or not at all; only a binary fraction
+    becomes the nearest REAL or DECIMAL, as everywhere in SQL.
 
     :param where: column name for the error.
     :raises ValueOutOfRange: a value that does not fit (overflow, lost fraction, nanoseconds, invalid text).
@@ -429,7 +431,44 @@ def _to_storage(array: pa.Array | pa.ChunkedArray, type_: ColumnType) -> pa.Arra
         array = array.cast(pa.timestamp("us")).cast(type_.storage)
     if type_.kind in ("text", "json") and not _is_text(array.type) and not pa.types.is_null(array.type):
         raise pa.ArrowNotImplementedError("not text")
-    return array.cast(type_.storage, safe=True)
+    if type_.kind == "time" and pa.types.is_timestamp(array.type):
+        raise pa.ArrowNotImplementedError("not a time of day")
+    _refuse_lost_fields(array.type, type_.storage)
+    cast = array.cast(type_.storage, safe=True)
+    _refuse_silent_loss(array, cast, type_)
+    return cast
+
+
+def _refuse_lost_fields(from_: pa.DataType, to: pa.DataType) -> None:
+    """A cast of structs leaves out the fields that the target lacks, and says nothing."""
+    if pa.types.is_struct(from_) and pa.types.is_struct(to):
+        names = {f.name for f in to}
+        for field_ in from_:
+            if field_.name not in names:
+                raise pa.ArrowInvalid(f'the struct has no field "{field_.name}"')
+            _refuse_lost_fields(field_.type, to.field(field_.name).type)
+    elif _is_list(from_) and _is_list(to):
+        _refuse_lost_fields(from_.value_type, to.value_type)
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+
+
+def _refuse_silent_loss(array: pa.Array | pa.ChunkedArray, cast: pa.Array | pa.ChunkedArray, type_: ColumnType) -> None:
+    """What a safe cast lets pass all the same."""
+    if type_.kind == "date" and pa.types.is_timestamp(array.type):
+        local = array if array.type.tz is None else pc.local_timestamp(array)
+        if _any(pc.not_equal(cast.cast(local.type), local)):
+            raise pa.ArrowInvalid("a timestamp has a time of day")
+    if type_ == REAL and pa.types.is_float64(array.type) and _any(pc.and_(pc.is_inf(cast), pc.is_finite(array))):
+        raise pa.ArrowInvalid("a number is too large")
+    if type_.kind == "bool" and pa.types.is_integer(array.type) and _any(pc.not_equal(cast.cast(array.type), array)):
+        raise pa.ArrowInvalid("a number is neither 0 nor 1")
+
+
+def _any(mask: pa.Array | pa.ChunkedArray) -> bool:
+    return bool(pc.any(mask).as_py())
 
 
 def _is_text(type_: pa.DataType) -> bool:
@@ -481,6 +520,8 @@ def _interval_to_storage(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.Chu
         return pa.chunked_array([_interval_to_storage(c) for c in array.chunks], INTERVAL_STORAGE)
     if pa.types.is_duration(array.type):
         micros = array.cast(pa.duration("us")).cast(pa.int64())
+        if _any(pc.greater(pc.abs_checked(micros), _LONGEST_MICROS)):
+            raise pa.ArrowInvalid("an interval is longer than 292 years of microseconds")
         zeros = pa.array(np.zeros(len(array), np.int32))
         return pa.StructArray.from_arrays([zeros, zeros, micros], fields=list(INTERVAL_STORAGE), mask=array.is_null())
     if pa.types.is_null(array.type):

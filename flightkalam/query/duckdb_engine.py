@@ -262,7 +262,7 @@ def _tree_error(tree: Tree, sql: str) -> KalamError:
     kind = str(tree.get("error_type", ""))
     message = str(tree.get("error_message", ""))
     if "Only SELECT statements" in message:
-        return Unsupported("only a query can be read; PIVOT needs IN (…) with its values")
+        return Unsupported("this statement is no query, or a PIVOT without IN (…); name the values of PIVOT in IN (…)")
     if kind in ("parser", "syntax") or "position" in tree:
         position = tree.get("position")
         where = _line_and_column(sql, int(position)) if position is not None else ""

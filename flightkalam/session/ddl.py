@@ -12,7 +12,7 @@ from flightkalam.catalog import alter, edits
 from flightkalam.catalog.edits import NewColumn, NewTable, NewView
 from flightkalam.catalog.options import access_level_of, kind_of
 from flightkalam.catalog.state import CatalogState, Change
-from flightkalam.errors import InvalidValue, NotNullViolation, Unsupported, undefined_table
+from flightkalam.errors import InvalidValue, NotNullViolation, UndefinedObject, Unsupported, undefined_table
 from flightkalam.model.predicate import IsNull
 from flightkalam.model.schema import Column, Table, TableKind, View, fill_bytes
 from flightkalam.model.types import parse_type, to_storage
@@ -70,10 +70,14 @@ def new_column(e: Execution, definition: s.ColumnDef) -> NewColumn:
 
 def check_default(e: Execution, text: str, engine_type: str, column: str) -> None:
     """:raises KalamError: a default that is no expression of constants and functions, or whose value the type does not take."""
-    if reads.names_columns(e, text):
-        raise InvalidValue(f'the default of column "{column}" names a column or table; use constants and functions')
-    # Evaluated, not only described: whether 'abc' is a number shows in no type.
-    reads.table(e, f"SELECT CAST(({text}\n) AS {engine_type}) AS v")
+    foreign = InvalidValue(f'the default of column "{column}" names a column or table; use constants and functions')
+    if reads.names_tables(e, text):
+        raise foreign
+    try:
+        # Evaluated, not only described: whether 'abc' is a number shows in no type.
+        reads.table(e, f"SELECT CAST(({text}\n) AS {engine_type}) AS v")
+    except UndefinedObject as error:
+        raise foreign if error.sqlstate == "42703" else error from None
 
 
 def new_table(e: Execution, statement: s.CreateTable) -> NewTable:
@@ -170,7 +174,9 @@ def _fill(e: Execution, default: str, new: NewColumn) -> tuple[str | None, bytes
     if text is None:
         return None, None
     stored = to_storage(row.column("v"), new.type, new.name)
-    return text, fill_bytes(stored.combine_chunks() if isinstance(stored, pa.ChunkedArray) else stored)
+    stored = stored.combine_chunks() if isinstance(stored, pa.ChunkedArray) else stored
+    # Files keep an interval as a struct, and the text is read as what files keep.
+    return str(stored[0].as_py()) if new.type.kind == "interval" else text, fill_bytes(stored)
 
 
 def _is_empty(e: Execution, table: Table) -> bool:

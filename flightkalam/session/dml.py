@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from flightkalam.auth.authorise import Action
 from flightkalam.errors import ConstraintViolation, InvalidValue, SqlSyntaxError, Unsupported
-from flightkalam.model.keys import combined, contained
+from flightkalam.model.keys import I64, combined, first_duplicate, key_hashes, matches
 from flightkalam.model.schema import DELETED, SEQ, SYSTEM_COLUMNS, Column, Table
 from flightkalam.model.types import to_storage
 from flightkalam.query.relation import arrow_columns
@@ -30,7 +30,7 @@ from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.session.writes import Written
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
-from flightkalam.table.mutate import HeadMoved, Mutation, check_rows
+from flightkalam.table.mutate import HeadMoved, Mutation, OnConflict, check_rows, duplicate_key
 from flightkalam.table.staging import Staged, stage
 
 # Output names that no column of a client can have.
@@ -45,12 +45,14 @@ class Change:
 
     :param rows: rows of `schema.storage`, and `_deleted` when some are tombstones.
     :param supersedes: bool[rows]: the statement saw a visible row with this key.
+    :param base: int64[rows]: `_seq` of that row; 0 where there was none, or one of the same transaction.
     :param count: rows that the client is told of.
     :param returned: rows that RETURNING shows, with their `_seq` where that is known already.
     """
 
     rows: pa.Table
     supersedes: Mask
+    base: I64
     count: int
     returned: pa.Table
 
@@ -60,6 +62,8 @@ Compute = Callable[[Execution], Change]
 
 def settle(e: Execution, table: Table, compute: Compute) -> Written:
     """Compute a change and commit it, alone if others write the same scope."""
+    if e.transaction is not None:
+        return add_to_transaction(e, table, compute(e))
     try:
         return _attempt(e, table, compute)
     except HeadMoved:
@@ -72,14 +76,75 @@ def _attempt(e: Execution, table: Table, compute: Compute) -> Written:
     change = compute(e)
     if not change.rows.num_rows:
         return Written(table, change.count, change.returned, 0)
+    _check(e, table, change)
+    with stage(table, e.parts.staging, change.rows) as staged:
+        mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes)
+        extra = None
+        if e.receipt is not None:
+            e.receipt.count, extra = change.count, e.receipt.record
+        result = writes.written(staged, lambda: e.parts.writer.write([mutation], extra, seen))
+    return Written(table, change.count, change.returned, result.first_seq)
+
+
+def _check(e: Execution, table: Table, change: Change) -> None:
     live = change.rows
     if DELETED in live.schema.names:
         live = live.filter(pc.invert(live.column(DELETED))).drop_columns([DELETED])
+    check_rows(table, live)
     writes.check_constraints(e, table, live)
-    with stage(table, e.parts.staging, change.rows) as staged:
-        mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes)
-        result = writes.written(staged, lambda: e.parts.writer.write([mutation], seen=seen))
-    return Written(table, change.count, change.returned, result.first_seq)
+
+
+def add_to_transaction(e: Execution, table: Table, change: Change) -> Written:
+    """Inside a transaction a change waits in the overlay for COMMIT."""
+    assert e.transaction is not None
+    if change.rows.num_rows:
+        _check(e, table, change)
+        e.transaction.add(e.parts.writer, table, e.owner(table), change.rows, change.base)
+    return Written(table, change.count, change.returned, 0)
+
+
+def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None) -> Written:
+    """An INSERT of every form."""
+    conflict = statement.on_conflict
+    if conflict is not None and conflict.action == "update":
+        return upsert(e, statement, parameters)
+    if e.transaction is not None:
+        return _insert_in_transaction(e, statement, parameters)
+    return writes.insert(e, statement, parameters)
+
+
+def _insert_in_transaction(e: Execution, statement: s.Insert, parameters: pa.Table | None) -> Written:
+    table = e.table(statement.table, Action.WRITE)
+    writes.refuse_stream(table)
+    with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
+        staged = writes.new_rows(e, statement, table, intake, parameters)
+        change = inserted(e, table, staged.rows, writes.on_conflict_of(statement))
+        staged.keep()  # the overlay reads from what was staged; the next start sweeps it
+    return add_to_transaction(e, table, change)
+
+
+def inserted(e: Execution, table: Table, rows: pa.Table, on_conflict: OnConflict) -> Change:
+    """What an insert means for a transaction: its keys are compared with the snapshot and the transaction's own rows."""
+    check_rows(table, rows)
+    rows = writes.one_per_key(table, rows, on_conflict)
+    n = rows.num_rows
+    keys = " AND ".join(f"o.{quote_ident(c.name)} = n.{quote_ident(c.name)}" for c in table.schema.key_columns)
+    place = '"$row"'
+    numbered = rows.append_column(_plain(place), pa.array(np.arange(n)))
+    query = (
+        f"SELECT n.{place} AS {place}, o.{quote_ident(SEQ)} AS {_SEQ} FROM "
+        f"(SELECT {arrow_columns(table.schema.columns)}, {place} FROM {NEW_ROWS}) AS n "
+        f"JOIN {reads.qualified(table)} AS o ON {keys}"
+    )
+    found = _read(e, query, {NEW_ROWS: numbered})
+    at = found.column(_plain(place)).to_numpy().astype(np.int64)
+    if len(at) and on_conflict is OnConflict.ERROR:
+        raise duplicate_key(table, [combined(rows.column(c.name)) for c in table.schema.key_columns], int(at[0]))
+    supersedes, base = np.zeros(n, bool), np.zeros(n, np.int64)
+    supersedes[at], base[at] = True, _seqs(found)
+    if on_conflict is OnConflict.IGNORE:
+        rows, base, supersedes = rows.filter(pa.array(~supersedes)), base[~supersedes], supersedes[~supersedes]
+    return Change(rows, supersedes, base, rows.num_rows, rows)
 
 
 # -- UPDATE -----------------------------------------------------------------------------------------------------------
@@ -159,26 +224,35 @@ def _with(clause: s.Slice | None) -> str:
 def _updated(e: Execution, table: Table, query: str, assigned: dict[int, str | None]) -> Change:
     """Run an update's query and make versions of its rows."""
     found = _read(e, query)
-    _refuse_twice(table, found)
     rows = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
     n = rows.num_rows
     check_rows(table, rows)
-    if not any(c.id in assigned for c in table.schema.key_columns):
-        return Change(rows, np.ones(n, bool), n, rows)
     old_names = [_plain(_old(c) if c.id in assigned else _new(c)) for c in table.schema.key_columns]
-    return _moved(table, rows, [found.column(name) for name in old_names])
+    old = _key_table(table, [found.column(name) for name in old_names])
+    _refuse_twice(table, old)
+    if not any(c.id in assigned for c in table.schema.key_columns):
+        return Change(rows, np.ones(n, bool), _seqs(found), n, rows)
+    return _moved(table, rows, old, _seqs(found))
 
 
-def _moved(table: Table, rows: pa.Table, old: list[pa.ChunkedArray]) -> Change:
+def _moved(table: Table, rows: pa.Table, old_keys: pa.Table, seqs: I64) -> Change:
     """An update of keys: the old ones are deleted, unless a row of the same statement takes their place."""
     schema = table.schema
-    old_keys = _key_table(table, old)
     vacated = [combined(old_keys.column(c.name)) for c in schema.key_columns]
     taken = [combined(rows.column(c.name)) for c in schema.key_columns]
-    left = old_keys.filter(pa.array(~contained(vacated, taken)))
-    supersedes = np.concatenate([contained(taken, vacated), np.ones(left.num_rows, bool)])
-    versions = pa.concat_tables([_marked(rows, False), tombstones(table, left)])
-    return Change(versions, supersedes, rows.num_rows, rows)
+    new, old = matches(taken, vacated)
+    left = np.ones(len(seqs), bool)
+    left[old] = False
+    supersedes, base = np.zeros(len(seqs), bool), np.zeros(len(seqs), np.int64)
+    supersedes[new], base[new] = True, seqs[old]
+    versions = pa.concat_tables([_marked(rows, False), tombstones(table, old_keys.filter(pa.array(left)))])
+    supersedes = np.concatenate([supersedes, np.ones(int(left.sum()), bool)])
+    return Change(versions, supersedes, np.concatenate([base, seqs[left]]), rows.num_rows, rows)
+
+
+def _seqs(found: pa.Table) -> I64:
+    """`_seq` of the rows found; 0 for rows of the same transaction, which have none yet."""
+    return pc.fill_null(found.column(_plain(_SEQ)), 0).to_numpy()
 
 
 def _key_table(table: Table, columns: Sequence[pa.ChunkedArray]) -> pa.Table:
@@ -198,9 +272,9 @@ def _marked(rows: pa.Table, deleted: bool) -> pa.Table:
     return rows.append_column(pa.field(DELETED, pa.bool_(), nullable=False), flags)
 
 
-def _refuse_twice(table: Table, found: pa.Table) -> None:
-    seqs = found.column(_plain(_SEQ)).to_numpy()
-    if len(np.unique(seqs)) != len(seqs):
+def _refuse_twice(table: Table, keys: pa.Table) -> None:
+    columns = [combined(c) for c in keys.columns]
+    if first_duplicate(key_hashes(columns), columns) is not None:
         raise ConstraintViolation(
             f'a row of table "{table.qualified}" is matched by more than one source row; make the join unique',
             sqlstate="21000",
@@ -249,7 +323,8 @@ def _delete_query(target: _Target, source: str, where: s.Slice | None, whole: bo
     cells.append(f"{target.column(SEQ)} AS {_SEQ}")
     condition = f" WHERE {where.text}\n" if where is not None else ""
     # A join may find a row several times; it is deleted once.
-    return f"SELECT DISTINCT ON ({_SEQ}) * FROM (SELECT {', '.join(cells)} FROM {source}{condition}) AS d"
+    key = ", ".join(_new(c) for c in schema.key_columns)
+    return f"SELECT DISTINCT ON ({key}) * FROM (SELECT {', '.join(cells)} FROM {source}{condition}) AS d"
 
 
 def _deleted(e: Execution, table: Table, query: str, whole: bool) -> Change:
@@ -260,7 +335,7 @@ def _deleted(e: Execution, table: Table, query: str, whole: bool) -> Change:
         returned = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
         returned = returned.append_column(SEQ, found.column(_plain(_SEQ)))
     n = keys.num_rows
-    return Change(tombstones(table, keys), np.ones(n, bool), n, returned)
+    return Change(tombstones(table, keys), np.ones(n, bool), _seqs(found), n, returned)
 
 
 # -- INSERT … ON CONFLICT DO UPDATE -----------------------------------------------------------------------------------
@@ -272,7 +347,6 @@ def upsert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None
     assert conflict is not None and conflict.action == "update"
     target = _target(e, statement.table, statement.alias)
     table = target.table
-    _check_conflict_target(table, conflict)
     assigned = _assigned(table, conflict.assignments)
     if any(c.id in assigned for c in table.schema.key_columns):
         raise Unsupported("ON CONFLICT DO UPDATE cannot change the primary key")
@@ -281,18 +355,6 @@ def upsert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None
         writes.refuse_duplicates(table, staged.rows)
         query = _conflict_query(target, assigned, conflict.where)
         return settle(e, table, lambda e: _upserted(e, table, query, assigned, staged))
-
-
-def _check_conflict_target(table: Table, conflict: s.OnConflict) -> None:
-    if conflict.target is None:
-        return
-    named = {i.value.lower() for i in conflict.target}
-    if named != {c.name.lower() for c in table.schema.key_columns}:
-        raise InvalidValue(
-            f'ON CONFLICT must name the primary key of table "{table.qualified}": '
-            f"({', '.join(c.name for c in table.schema.key_columns)})",
-            sqlstate="42P10",
-        )
 
 
 def _new_rows_sql(table: Table) -> str:
@@ -319,13 +381,15 @@ def _conflict_query(target: _Target, assigned: dict[int, str | None], where: s.S
 
 def _upserted(e: Execution, table: Table, query: str, assigned: dict[int, str | None], staged: Staged) -> Change:
     inputs = {NEW_ROWS: staged.rows}
-    updated = _storage(table, _read(e, query, inputs), [_plain(_new(c)) for c in table.schema.columns])
+    found = _read(e, query, inputs)
+    updated = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
     keys = ", ".join(quote_ident(c.name) for c in table.schema.key_columns)
     fresh_query = f"SELECT n.* FROM {_new_rows_sql(table)} AS n ANTI JOIN {reads.qualified(table)} AS o USING ({keys})"
     fresh = _storage(table, _read(e, fresh_query, inputs), table.schema.storage.names)
     rows = pa.concat_tables([fresh, updated])
     supersedes = np.concatenate([np.zeros(fresh.num_rows, bool), np.ones(updated.num_rows, bool)])
-    return Change(rows, supersedes, rows.num_rows, rows)
+    base = np.concatenate([np.zeros(fresh.num_rows, np.int64), _seqs(found)])
+    return Change(rows, supersedes, base, rows.num_rows, rows)
 
 
 # -- MERGE ------------------------------------------------------------------------------------------------------------
@@ -351,7 +415,8 @@ def _merged(e: Execution, target: _Target, statement: s.Merge) -> Change:
     updated: list[pa.Table] = []
     deleted: list[pa.Table] = []
     inserted: list[pa.Table] = []
-    touched: list[npt.NDArray[np.int64]] = []
+    bases: dict[str, list[I64]] = {"update": [], "delete": []}
+    touched: list[pa.Table] = []
     for i, clause in enumerate(statement.clauses):
         if clause.action == "nothing":
             continue
@@ -359,24 +424,23 @@ def _merged(e: Execution, target: _Target, statement: s.Merge) -> Change:
         if clause.action == "insert":
             inserted.append(_storage(table, found, [_plain(_new(c)) for c in table.schema.columns]))
             continue
-        touched.append(found.column(_plain(_SEQ)).to_numpy())
+        bases[clause.action].append(_seqs(found))
+        keys = _key_table(table, [found.column(_plain(_new(c))) for c in table.schema.key_columns])
+        touched.append(keys)
         if clause.action == "delete":
-            keys = _key_table(table, [found.column(_plain(_new(c))) for c in table.schema.key_columns])
             deleted.append(tombstones(table, keys))
         else:
             updated.append(_storage(table, found, [_plain(_new(c)) for c in table.schema.columns]))
-    seqs = np.concatenate(touched) if touched else np.empty(0, np.int64)
-    if len(np.unique(seqs)) != len(seqs):
-        raise ConstraintViolation(
-            f'MERGE matches a row of table "{table.qualified}" more than once; make the source unique', sqlstate="21000"
-        )
+    if touched:
+        _refuse_twice(table, pa.concat_tables(touched))
     empty = table.schema.storage.empty_table()
     fresh = pa.concat_tables([empty, *inserted])
     changed = pa.concat_tables([empty, *updated])
     rows = pa.concat_tables([_marked(fresh, False), _marked(changed, False), *deleted])
     supersedes = np.ones(rows.num_rows, bool)
     supersedes[: fresh.num_rows] = False
-    return Change(rows, supersedes, rows.num_rows, pa.concat_tables([fresh, changed]))
+    base = np.concatenate([np.zeros(fresh.num_rows, np.int64), *bases["update"], *bases["delete"]])
+    return Change(rows, supersedes, base, rows.num_rows, pa.concat_tables([fresh, changed]))
 
 
 def _clause_query(e: Execution, target: _Target, statement: s.Merge, i: int) -> str:

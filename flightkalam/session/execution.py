@@ -17,7 +17,10 @@ from flightkalam.catalog.state import CatalogState, split_name
 from flightkalam.errors import InvalidValue, Unsupported, undefined_table
 from flightkalam.model.schema import Table, TableKind, View
 from flightkalam.query.compute import Caller, CancelToken, Setting
+from flightkalam.query.params import Literal
 from flightkalam.session.parts import Parts
+from flightkalam.session.receipts import Receipt
+from flightkalam.session.transactions import Transaction
 from flightkalam.sql.statements import Name
 from flightkalam.table.snapshot import Snapshot
 
@@ -34,6 +37,9 @@ class Execution:
     namespace: str = "main"
     time_zone: str = "UTC"
     cancel: CancelToken = field(default_factory=CancelToken)
+    transaction: Transaction | None = None
+    receipt: Receipt | None = None
+    parameters: tuple[Literal, ...] = ()  # of the client's query
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Execution:
@@ -48,17 +54,19 @@ class Execution:
 
     def renewed(self) -> Execution:
         """The same caller's next look at the data: a new snapshot of everything durable."""
-        return Execution(self.parts, self.identity, self.namespace, self.time_zone, self.cancel)
+        return Execution(self.parts, self.identity, self.namespace, self.time_zone, self.cancel, receipt=self.receipt)
 
     def on_close(self, callback: Callable[[], object]) -> None:
         self._stack.callback(callback)
 
     @cached_property
     def state(self) -> CatalogState:
-        return self.parts.catalog.state
+        return self.parts.catalog.state if self.transaction is None else self.transaction.begun(self.parts).state
 
     @cached_property
     def watermark(self) -> int:
+        if self.transaction is not None:
+            return self.transaction.begun(self.parts).watermark
         door = self.parts.scopes.door
         pin = door.pin()
         self._stack.callback(door.unpin, pin)

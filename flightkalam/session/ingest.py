@@ -18,7 +18,7 @@ from flightkalam.catalog.state import split_name
 from flightkalam.errors import DuplicateObject, InvalidValue, Unsupported, undefined_table
 from flightkalam.model.schema import Table, TableKind, View
 from flightkalam.model.types import from_arrow
-from flightkalam.session import ddl, writes
+from flightkalam.session import ddl, dml, writes
 from flightkalam.session.arriving import Arriving, refuse_system_columns
 from flightkalam.session.execution import Execution
 from flightkalam.session.intake import Intake
@@ -59,6 +59,9 @@ def ingest(
     parts = tuple(p for p in (request.catalog, request.namespace or e.namespace, request.table) if p)
     found = e.state.find(*split_name(parts, e.namespace))
     found = found if found is not None and e.visible(found) else None
+    if e.transaction is not None and (found is None or request.if_exists != "append"):
+        e.transaction.refuse_after_write("an ingest that creates or replaces a table")
+        e = e.renewed()
     if found is None:
         if request.if_not_exist != "create":
             raise undefined_table(".".join(parts[-2:]))
@@ -83,6 +86,11 @@ def _append(
     cast = Arriving(e, table, schema)
     with Intake(table, e.parts.staging, cast) as intake:
         staged = intake.take(batches)
+        if e.transaction is not None:
+            with e.transaction.lock:
+                change = dml.inserted(e, table, staged.rows, _conflict_of(headers))
+                staged.keep()  # the overlay reads from what was staged; the next start sweeps it
+                return dml.add_to_transaction(e, table, change).count
         return writes.commit_rows(e, table, staged, _conflict_of(headers)).count
 
 

@@ -1,15 +1,17 @@
-"""FLUSH and the jobs behind it."""
+"""FLUSH, COMPACT and the jobs behind them."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+from typing import Any
 
 import pyarrow as pa
 
 from flightkalam.auth import authorise
 from flightkalam.auth.authorise import Action
 from flightkalam.errors import InvalidValue
+from flightkalam.jobs.compact_policy import Want
 from flightkalam.jobs.runner import Job
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.session.execution import Execution
@@ -49,12 +51,25 @@ def flush(e: Execution, statement: s.Flush) -> Rows:
         names = [table.qualified]
     else:
         names = [t.qualified for t in _flushable(e, statement.all_in)]
-    job_id = e.parts.jobs.submit("flush", {"tables": names})
-    e.close()  # the snapshot is not needed, and must not hold back what the flush replaces
-    job = e.parts.jobs.wait(job_id, lambda: e.cancel.cancelled) if statement.wait else e.parts.jobs.get(job_id)
     shown = names[0] if statement.table is not None else None
+    return _job(e, "flush", {"tables": names}, shown, wait=statement.wait)
+
+
+def compact(e: Execution, statement: s.Compact) -> Rows:
+    """One job for all scopes of a table: merges what is small and lets go of what no query can see."""
+    table = e.table(statement.table, Action.COMPACT)
+    if table.kind is TableKind.STREAM:
+        raise InvalidValue(f'table "{table.qualified}" is a STREAM table, which has no files to compact', sqlstate="42809")
+    parameters = {"table": table.qualified, "want": Want.ALL.value}
+    return _job(e, "compact", parameters, table.qualified, wait=statement.wait)
+
+
+def _job(e: Execution, kind: str, parameters: dict[str, Any], table: str | None, *, wait: bool) -> Rows:
+    job_id = e.parts.jobs.submit(kind, parameters)
+    e.close()  # the snapshot is not needed, and must not hold back what the job replaces
+    job = e.parts.jobs.wait(job_id, lambda: e.cancel.cancelled) if wait else e.parts.jobs.get(job_id)
     result = json.dumps(job.result) if job.result is not None else None
-    return rows_of(pa.table([[job.job_id], [shown], [job.status], [result]], schema=JOB_SCHEMA))
+    return rows_of(pa.table([[job.job_id], [table], [job.status], [result]], schema=JOB_SCHEMA))
 
 
 def _flushable(e: Execution, namespace: s.Ident | None) -> list[Table]:

@@ -15,6 +15,8 @@ from flightkalam.jobs.runner import Jobs
 from flightkalam.query.compute import Engine, ResultColumn
 from flightkalam.query.guard import Guard
 from flightkalam.session.cache import Recent
+from flightkalam.session.deadlines import Deadlines
+from flightkalam.session.receipts import Receipts
 from flightkalam.sql.statements import Statement
 from flightkalam.table.mutate import Writer
 from flightkalam.table.scopes import Scopes
@@ -41,3 +43,5 @@ class Parts:
     descriptions: Recent[tuple[object, ...], list[ResultColumn]]  # columns of a result, by what they depend on
     jobs: Jobs
     cleanup: Cleanup
+    receipts: Receipts
+    deadlines: Deadlines

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 
@@ -21,9 +21,10 @@ from flightkalam.catalog.providers import SYSTEM, SystemRelation
 from flightkalam.catalog.state import split_name
 from flightkalam.errors import KalamError, Unsupported
 from flightkalam.model.schema import Column, Table, View
-from flightkalam.model.types import from_arrow, from_engine
+from flightkalam.model.types import ColumnType, from_arrow, from_engine
 from flightkalam.query import planner
 from flightkalam.query.compute import ResultColumn, Setting
+from flightkalam.query.params import Literal
 from flightkalam.query.planner import ArrowRelation, Bound, Planned, Relation, ScanRequest, TableRelation, ViewRelation
 from flightkalam.query.relation import Scan
 from flightkalam.query.result import conform, wire_schema
@@ -46,7 +47,7 @@ def qualified(found: Table | View) -> str:
 # -- binding ----------------------------------------------------------------------------------------------------------
 
 
-def bind(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> Bound:
+def bind(e: Execution, text: str, inputs: Inputs = _NO_INPUTS, parameters: Sequence[Literal] = ()) -> Bound:
     """Resolve and authorise every name of a query.
 
     :param inputs: Arrow tables by the quoted name that the query calls them.
@@ -59,14 +60,15 @@ def bind(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> Bound:
         return relation(e, parts, namespace)
 
     guard = e.parts.guard
-    return planner.bind(guard.check(text), guard, resolve, parameters=(), time_zone=e.time_zone)
+    return planner.bind(guard.check(text), guard, resolve, parameters=parameters, time_zone=e.time_zone)
 
 
 def relation(e: Execution, parts: tuple[str, ...], namespace: str | None = None) -> Relation:
     """What a name in a query means for the caller, who may read it."""
     system = system_relation(e, parts, namespace)
     if system is not None:
-        return ArrowRelation(system.namespace, system.name, system.read(e.context))
+        context = replace(e.context, view_columns=lambda view: view_columns(e, view))
+        return ArrowRelation(system.namespace, system.name, system.read(context))
     found = e.state.resolve(parts, namespace or e.namespace)
     if isinstance(found, View):
         return ViewRelation(found)
@@ -82,10 +84,18 @@ def system_relation(e: Execution, parts: tuple[str, ...], namespace: str | None 
     return e.parts.providers.find(where, name)
 
 
-def names_columns(e: Execution, expression: str) -> bool:
-    """Whether an expression reads a table or a column."""
-    guarded = e.parts.guard.check(f"SELECT ({expression}\n)")
-    return bool(guarded.tables) or any(select.columns for select in guarded.selects)
+def view_columns(e: Execution, view: View) -> list[tuple[str, ColumnType]]:
+    """The columns of a view; none where it is broken, or not for the caller's eyes."""
+    try:
+        found = describe(e, f"SELECT * FROM {qualified(view)}")
+        return [(c.name, from_engine(c.type)) for c in found]
+    except KalamError:
+        return []
+
+
+def names_tables(e: Execution, expression: str) -> bool:
+    """Whether an expression reads a table."""
+    return bool(e.parts.guard.check(f"SELECT ({expression}\n)").tables)
 
 
 # -- describing -------------------------------------------------------------------------------------------------------
@@ -108,7 +118,7 @@ def _describe(e: Execution, bound: Bound) -> list[ResultColumn]:
 
 def schema(e: Execution, text: str) -> pa.Schema:
     """What a query announces: the one source for prepare, FlightInfo, GetSchema and the stream."""
-    return wire_schema(describe(e, text))
+    return wire_schema(described(e, bind(e, text, parameters=e.parameters)))
 
 
 def shown_type(engine_type: str) -> str:
@@ -132,7 +142,10 @@ def plan(e: Execution, bound: Bound, scans: Mapping[int, Scan] | None = None) ->
     def scan_table(request: ScanRequest) -> Scan:
         if scans is not None and request.table.id in scans:
             return scans[request.table.id]
-        return scan(e.snapshot(request.table), request.predicate, tombstones=request.tombstones)
+        snapshot = e.snapshot(request.table)
+        plan_ = scan(snapshot, request.predicate, tombstones=request.tombstones)
+        overlay = None if e.transaction is None else e.transaction.overlay(request.table, e.owner(request.table))
+        return plan_ if overlay is None else overlay.over(plan_, snapshot, tombstones=request.tombstones)
 
     return planner.plan(bound, scan_table)
 
@@ -183,7 +196,7 @@ def count_nulls(e: Execution, table_: Table, plan_: ScanPlan, column: Column) ->
 
 def open_rows(e: Execution, text: str) -> Rows:
     """Start a query and stream its rows in batches of bounded size and exactly the announced schema."""
-    bound = bind(e, text)
+    bound = bind(e, text, parameters=e.parameters)
     announced = wire_schema(described(e, bound))
     planned = plan(e, bound)
     config = e.parts.config

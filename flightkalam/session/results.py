@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from flightkalam.errors import UndefinedObject
+from flightkalam.session.transactions import Transaction
 
 _MAX_PER_USER = 1_000
 
@@ -27,6 +28,7 @@ class Planned:
     is_update: bool
     writes: bool = False
     bound: pa.Table | None = None
+    transaction: Transaction | None = None
     total: int = -1
     handle: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     lock: threading.Lock = field(default_factory=threading.Lock)

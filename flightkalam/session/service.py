@@ -8,6 +8,7 @@ from typing import Protocol
 
 from flightkalam.auth.identity import Identity
 from flightkalam.errors import Unauthenticated
+from flightkalam.session.call import Call
 from flightkalam.session.parts import Parts
 from flightkalam.session.results import Results
 from flightkalam.session.session import Session
@@ -42,11 +43,11 @@ class Service:
         account = self.parts.accounts.verify(credentials.user, credentials.secret, peer)
         return self.parts.tokens.issue(account)
 
-    def session(self, credentials: Credentials | None, peer: str, headers: Mapping[str, str]) -> Session:
+    def session(self, credentials: Credentials | None, peer: str, headers: Mapping[str, str]) -> Call:
         """The session of a call; made when it is the first."""
         if credentials is None:
             raise Unauthenticated("log in first: send a name and password, or a token")
-        return self._session_of(self._identity(credentials, peer))
+        return Call(self._session_of(self._identity(credentials, peer)), headers)
 
     def _identity(self, credentials: Credentials, peer: str) -> Identity:
         if credentials.kind == "bearer":
@@ -72,7 +73,8 @@ class Service:
             session.close()
         return found
 
-    def close_session(self, session: Session) -> None:
+    def close_session(self, session: Session | Call) -> None:
+        session = session.session if isinstance(session, Call) else session
         with self._lock:
             self._sessions.pop(session.session_id, None)
         session.close()
@@ -82,7 +84,7 @@ class Service:
             return list(self._sessions.values())
 
     def sql_info(self) -> Mapping[int, str | bool | int | list[str] | dict[int, list[int]]]:
-        return {8: 0, 9: True, 10: True, 11: False}
+        return {8: 1, 9: True, 10: True, 11: True}
 
     def close(self) -> None:
         for session in self.sessions():

@@ -1,40 +1,31 @@
-"""What one client has open: settings, prepared statements, results to be fetched."""
+"""What one client has open: settings, prepared statements, transactions, running results."""
 
 from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from flightkalam.auth.identity import Identity
 from flightkalam.catalog.names import CATALOG
-from flightkalam.errors import (
-    BadRequest,
-    Conflict,
-    InvalidValue,
-    UndefinedObject,
-    Unsupported,
-)
-from flightkalam.query import params
+from flightkalam.errors import BadRequest, Conflict, InvalidValue, UndefinedObject
 from flightkalam.session import ingest as ingest_
-from flightkalam.session import metadata, statements, writes
-from flightkalam.session.cache import Recent
+from flightkalam.session import metadata
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
 from flightkalam.session.parts import Parts
+from flightkalam.session.receipts import Receipt
 from flightkalam.session.results import Planned, Results
+from flightkalam.session.running import TRANSACTION_STATEMENTS, Runner, parameter_count
 from flightkalam.session.settings import Settings
-from flightkalam.sql import parse
+from flightkalam.session.transactions import Transaction, unknown
 from flightkalam.sql import statements as s
-from flightkalam.sql.text import referenced_params, substitute_params
 
 _MAX_PREPARED = 1_000
-_EMPTY = pa.schema([])
-_SESSION_STATEMENTS = (s.Use, s.Set, s.Reset)
+_MAX_TRANSACTIONS = 100
 
 
 @dataclass
@@ -42,6 +33,7 @@ class Prepared:
     """A prepared statement.
 
     :param schema: of its rows; empty for an update.
+    :param transaction: the one it was prepared in.
     :param bound: the parameters of the next execution.
     """
 
@@ -50,6 +42,7 @@ class Prepared:
     schema: pa.Schema
     parameters: pa.Schema
     is_update: bool
+    transaction: bytes | None
     bound: pa.Table | None = None
 
 
@@ -58,86 +51,132 @@ class Session:
 
     def __init__(self, parts: Parts, identity: Identity, session_id: str, results: Results) -> None:
         self.parts = parts
-        self._results = results
         self.identity = identity
         self.session_id = session_id
         self.settings = Settings(parts.config.engine.time_zone)
         self.last_used = parts.clock.monotonic()
+        self._results = results
         self._lock = threading.Lock()
-        self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
-        self._schemas: Recent[tuple[object, ...], pa.Schema] = Recent(256)
+        self._prepared: dict[bytes, Prepared] = {}
+        self._transactions: dict[bytes, Transaction] = {}
+        self._by_sql: Transaction | None = None  # begun by BEGIN
         self._running: set[Rows] = set()
 
     def close(self) -> None:
-        """Stop what runs and forget what was prepared."""
+        """Stop what runs, roll back what is open, forget what was prepared."""
         with self._lock:
-            running = list(self._running)
+            running, open_ = list(self._running), list(self._transactions.values())
             self._prepared.clear()
+            self._transactions.clear()
+            self._by_sql = None
         for rows in running:
             rows.cancel()
+        for transaction in open_:
+            with transaction.lock:
+                transaction.end()
 
     @property
     def busy(self) -> bool:
         return bool(self._running)
 
-    def execution(self) -> Execution:
-        return Execution(self.parts, self.identity, self.settings.namespace, self.settings.time_zone)
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    def begin(self) -> bytes:
+        return self._begin().id
+
+    def _begin(self) -> Transaction:
+        transaction = Transaction()
+        with self._lock:
+            if len(self._transactions) >= _MAX_TRANSACTIONS:
+                raise InvalidValue(f"the session has {_MAX_TRANSACTIONS} open transactions; end some", sqlstate="54000")
+            self._transactions[transaction.id] = transaction
+        return transaction
+
+    def end(self, transaction: bytes, commit: bool, receipt: Receipt | None = None) -> int:
+        """COMMIT or ROLLBACK; returns how many versions were written.
+
+        :raises UndefinedObject: COMMIT of a transaction that is not there; ROLLBACK of one succeeds.
+        """
+        with self._lock:
+            found = self._transactions.pop(transaction, None)
+            if found is self._by_sql:
+                self._by_sql = None
+        if found is None:
+            if commit:
+                raise unknown()
+            return 0
+        with found.lock:
+            if not commit:
+                found.end()
+                return 0
+            done = found.commit(self.parts.writer, receipt.record if receipt is not None else None)
+        return sum(done.rows) if done is not None else 0
+
+    def _transaction(self, id_: bytes | None) -> Transaction | None:
+        """The transaction that a statement names; that of BEGIN when it names none."""
+        with self._lock:
+            if id_ is None:
+                return self._by_sql
+            found = self._transactions.get(id_)
+        if found is None:
+            raise unknown()
+        return found
+
+    def _transaction_of(self, prepared: Prepared) -> Transaction | None:
+        """Clients prepare once and end transactions in between: then the session's only open one is meant."""
+        with self._lock:
+            if prepared.transaction is not None and prepared.transaction in self._transactions:
+                return self._transactions[prepared.transaction]
+            return self._only_open()
+
+    def in_transaction(self, handle: bytes) -> Transaction | None:
+        """The transaction that an execution of a prepared statement would belong to."""
+        return self._transaction_of(self._prepared_of(handle))
+
+    def _only_open(self) -> Transaction | None:
+        if self._by_sql is not None:
+            return self._by_sql
+        return next(iter(self._transactions.values())) if len(self._transactions) == 1 else None
+
+    def _control(self, statement: s.Statement, named: bytes | None, receipt: Receipt | None) -> int:
+        """BEGIN, COMMIT and ROLLBACK as SQL."""
+        if named is not None:
+            raise BadRequest("this connection ends its transactions itself; use its commit() and rollback()", sqlstate="25001")
+        with self._lock:
+            current = self._by_sql
+        if isinstance(statement, s.Begin):
+            if current is not None:
+                raise BadRequest("a transaction is open already; COMMIT or ROLLBACK it first", sqlstate="25001")
+            self._by_sql = self._begin()
+            return 0
+        commit = isinstance(statement, s.Commit)
+        if current is None:
+            if commit:
+                raise BadRequest("no transaction is open; BEGIN one first", sqlstate="25P01")
+            return 0
+        self.end(current.id, commit, receipt)
+        return 0
 
     # -- statements --------------------------------------------------------------------------------------------
 
-    def _parse(self, text: str) -> s.Statement:
-        return self.parts.statements.get(text, self._parse_new)
-
-    def _parse_new(self, text: str) -> s.Statement:
-        return parse(text, limit=self.parts.config.server.max_sql_bytes)
-
-    def _is_update(self, statement: s.Statement) -> bool:
-        return isinstance(statement, _SESSION_STATEMENTS) or statements.row_of(statement).count is not None
-
-    def _writes(self, statement: s.Statement) -> bool:
-        """Whether a statement that answers with rows changes data, so that it must run once only."""
-        return not isinstance(statement, s.ShowSetting) and statements.row_of(statement).writes
-
-    def _schema_of(self, statement: s.Statement, text: str) -> pa.Schema:
-        """The schema a statement announces: one function for prepare, FlightInfo, GetSchema and stream."""
-        if self._is_update(statement):
-            return _EMPTY
-        if isinstance(statement, s.ShowSetting):
-            return self.settings.show(statement.name).schema
-        key = (text, self.settings.namespace, self.settings.time_zone, self.identity, self.parts.catalog.state.version)
-        if isinstance(statement, s.Query):
-            return self._schemas.get(key, lambda _: self._described(statement))
-        return self._described(statement)
-
-    def _described(self, statement: s.Statement) -> pa.Schema:
-        make = statements.row_of(statement).schema
-        assert make is not None, "an update has no schema"
-        with self.execution() as e:
-            return make(e, statement)
+    def _runner(self, transaction: Transaction | None, receipt: Receipt | None = None) -> Runner:
+        return Runner(self.parts, self.identity, self.settings, transaction, receipt)
 
     def prepare(self, sql: str, transaction: bytes | None) -> Prepared:
-        self._no_transaction(transaction)
-        statement = self._parse(sql)
-        wanted = max((p.index for p in referenced_params(sql)), default=0)
+        runner = self._runner(self._transaction(transaction))
         prepared = Prepared(
             secrets.token_bytes(16),
             sql,
-            self._prepared_schema(statement, sql, wanted),
-            pa.schema([pa.field(str(i + 1), pa.null()) for i in range(wanted)]),
-            self._is_update(statement),
+            runner.announced(sql, None, prepared=True),
+            pa.schema([pa.field(str(i + 1), pa.null()) for i in range(parameter_count(sql))]),
+            runner.is_update(runner.parse(sql)),
+            transaction,
         )
         with self._lock:
             if len(self._prepared) >= _MAX_PREPARED:
                 raise InvalidValue(f"the session has {_MAX_PREPARED} prepared statements; close some", sqlstate="54000")
             self._prepared[prepared.handle] = prepared
         return prepared
-
-    def _prepared_schema(self, statement: s.Statement, sql: str, wanted: int) -> pa.Schema:
-        if not wanted or self._is_update(statement):
-            return self._schema_of(statement, sql)
-        # Before values are bound each parameter stands for NULL; the engine then takes the type of what is beside it.
-        text = substitute_params(sql, ["NULL"] * wanted)
-        return self._schema_of(self._parse(text), text)
 
     def bind(self, handle: bytes, parameters: pa.Table) -> None:
         self._prepared_of(handle).bound = parameters
@@ -156,51 +195,50 @@ class Session:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def plan(self, sql: str, transaction: bytes | None) -> Planned:
-        self._no_transaction(transaction)
-        statement = self._parse(sql)
-        return self._to_fetch(sql, self._announced(statement, sql), self._is_update(statement), None)
+        return self._to_fetch(self._runner(self._transaction(transaction)), sql, None)
 
     def plan_prepared(self, handle: bytes) -> Planned:
         prepared = self._prepared_of(handle)
-        if prepared.is_update:
-            return self._to_fetch(prepared.text, COUNT_SCHEMA, True, prepared.bound)
-        text = self._bound_text(prepared.text, prepared.bound)
-        schema = self._schema_of(self._parse(text), text)
-        return self._to_fetch(text, schema, False, None)
+        return self._to_fetch(self._runner(self._transaction_of(prepared)), prepared.text, prepared.bound)
 
-    def _announced(self, statement: s.Statement, text: str) -> pa.Schema:
-        return COUNT_SCHEMA if self._is_update(statement) else self._schema_of(statement, text)
-
-    def _to_fetch(self, text: str, schema: pa.Schema, is_update: bool, bound: pa.Table | None) -> Planned:
-        writes_ = not is_update and self._writes(self._parse(text))
-        return self._results.add(self.identity.user_id, Planned(text, schema, is_update, writes_, bound))
+    def _to_fetch(self, runner: Runner, text: str, bound: pa.Table | None) -> Planned:
+        statement = runner.parse(text)
+        is_update = runner.is_update(statement)
+        planned = Planned(
+            text,
+            COUNT_SCHEMA if is_update else runner.announced(text, bound),
+            is_update,
+            not is_update and runner.writes(statement),
+            bound,
+            runner.transaction,
+        )
+        return self._results.add(self.identity.user_id, planned)
 
     def describe(self, sql: str, transaction: bytes | None) -> pa.Schema:
-        self._no_transaction(transaction)
-        return self._announced(self._parse(sql), sql)
+        return self._runner(self._transaction(transaction)).announced(sql, None)
 
     def describe_prepared(self, handle: bytes) -> pa.Schema:
         return self._prepared_of(handle).schema
 
-    def fetch(self, handle: bytes) -> Rows:
+    def fetch(self, handle: bytes, receipt: Receipt | None = None) -> Rows:
         """The rows of a planned result.
 
         :raises Conflict: the tables have changed, so that the announced schema would no longer hold.
         """
         planned = self._results.get(self.identity.user_id, handle)
+        runner = self._runner(planned.transaction, receipt)
         if planned.is_update:
             with planned.lock:
                 if planned.count is None:
-                    bound = planned.bound.to_batches() if planned.bound is not None else None
-                    planned.count = self._update(planned.text, bound)
+                    planned.count = self._update(runner, planned.text, planned.bound, None)
             return count_rows(planned.count)
         if planned.writes:
             with planned.lock:
                 if planned.rows is None:
-                    rows = self._run(planned.text)
+                    rows = self._open(runner, planned.text, planned.bound)
                     planned.rows = pa.Table.from_batches(list(rows), rows.schema)
             return rows_of(planned.rows)
-        rows = self._run(planned.text)
+        rows = self._open(runner, planned.text, planned.bound)
         if not rows.schema.equals(planned.schema):
             rows.close()
             raise Conflict("a table changed since the statement was prepared; prepare it again")
@@ -208,112 +246,46 @@ class Session:
 
     def query(self, sql: str) -> Rows:
         """Run a statement that answers with rows, in the same process."""
-        return self._run(sql)
+        return self._open(self._runner(self._transaction(None)), sql, None)
 
-    def _run(self, text: str) -> Rows:
-        statement = self._parse(text)
-        if isinstance(statement, s.ShowSetting):
-            return rows_of(self.settings.show(statement.name))
-        run = statements.row_of(statement).rows
-        if run is None:
-            raise BadRequest("the statement returns no rows; run it as an update")
-        e = self.execution()
-        try:
-            rows = run(e, statement)
-        except BaseException:
-            e.close()
-            raise
-        return self._tracked(rows, e)
-
-    def _tracked(self, rows: Rows, e: Execution) -> Rows:
+    def _open(self, runner: Runner, text: str, bound: pa.Table | None) -> Rows:
         """A result that the session knows of while it runs, and that lets go of its snapshot at its end."""
+        rows, execution = runner.rows(text, bound)
 
         def close() -> None:
             rows.close()
-            e.close()
+            if execution is not None:
+                execution.close()
             with self._lock:
                 self._running.discard(tracked)
 
-        tracked = Rows(rows.schema, rows, total=rows.total, close=close, cancel=e.cancel.cancel)
+        def cancel() -> None:
+            if execution is not None:
+                execution.cancel.cancel()
+
+        tracked = Rows(rows.schema, rows, total=rows.total, close=close, cancel=cancel)
         with self._lock:
             self._running.add(tracked)
         return tracked
 
-    def _bound_text(self, text: str, bound: pa.Table | None) -> str:
-        """The text with its parameters replaced by literals."""
-        wanted = max((p.index for p in referenced_params(text)), default=0)
-        given = 0 if bound is None else bound.num_columns
-        if wanted == 0 and given == 0:
-            return text
-        if bound is None or bound.num_rows == 0:
-            raise InvalidValue(f"the statement has {wanted} parameters and none was bound", sqlstate="07001")
-        if bound.num_rows > 1:
-            raise Unsupported("a query takes one row of parameters; run it once for each row")
-        if wanted != given:
-            raise InvalidValue(f"the statement has {wanted} parameters and {given} were bound", sqlstate="07001")
-        return substitute_params(text, [v.sql for v in params.literals(bound)])
-
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def update(self, sql: str, transaction: bytes | None) -> int:
-        self._no_transaction(transaction)
-        return self._update(sql, None)
+    def update(self, sql: str, transaction: bytes | None, receipt: Receipt | None = None) -> int:
+        return self._update(self._runner(self._transaction(transaction), receipt), sql, None, transaction)
 
-    def update_prepared(self, handle: bytes, parameters: Iterator[pa.RecordBatch] | None) -> int:
+    def update_prepared(
+        self, handle: bytes, parameters: Iterator[pa.RecordBatch] | None, receipt: Receipt | None = None
+    ) -> int:
         prepared = self._prepared_of(handle)
-        batches: Iterable[pa.RecordBatch] | None = parameters
-        if parameters is None and prepared.bound is not None:
-            batches = prepared.bound.to_batches()
-        return self._update(prepared.text, batches)
+        bound = prepared.bound if parameters is None else _table(parameters)
+        runner = self._runner(self._transaction_of(prepared), receipt)
+        return self._update(runner, prepared.text, bound, prepared.transaction)
 
-    def _update(self, text: str, batches: Iterable[pa.RecordBatch] | None) -> int:
-        statement = self._parse(text)
-        if isinstance(statement, _SESSION_STATEMENTS):
-            with self.execution() as e:
-                self.settings.apply(e, statement)
-            return 0
-        if referenced_params(text):
-            return self._update_bound(text, statement, batches)
-        run = statements.row_of(statement).count
-        if run is None:
-            return self._drained(text)
-        return writes.again_if_moved(lambda: self._counted(run, statement))
-
-    def _counted(self, run: Callable[[Execution, s.Statement], int], statement: s.Statement) -> int:
-        with self.execution() as e:
-            return run(e, statement)
-
-    def _drained(self, text: str) -> int:
-        """A query sent as an update: run it and say how many rows there were."""
-        rows = self._run(text)
-        try:
-            return sum(batch.num_rows for batch in rows)
-        finally:
-            rows.close()
-
-    def _update_bound(self, text: str, statement: s.Statement, batches: Iterable[pa.RecordBatch] | None) -> int:
-        """Run an update for every row of parameters; an INSERT of one row of VALUES takes them all at once."""
-        held = [b for b in batches or () if b.num_rows]
-        wanted = max(p.index for p in referenced_params(text))
-        if not held:
-            raise InvalidValue(f"the statement has {wanted} parameters and none was bound", sqlstate="07001")
-        bound = pa.Table.from_batches(held)
-        if bound.num_columns != wanted:
-            raise InvalidValue(f"the statement has {wanted} parameters and {bound.num_columns} were bound", sqlstate="07001")
-        if isinstance(statement, s.Insert) and writes.takes_rows(statement):
-            columns = bound.rename_columns([f"p{i + 1}" for i in range(wanted)])
-            named = substitute_params(text, [f"p{i + 1}" for i in range(wanted)])
-            insert = self._parse(named)
-            assert isinstance(insert, s.Insert), "parameters do not change the kind of a statement"
-            return writes.again_if_moved(lambda: self._insert_rows(insert, columns))
-        total = 0
-        for row in params.rows_of(bound):
-            total += self._update(substitute_params(text, [v.sql for v in row]), None)
-        return total
-
-    def _insert_rows(self, insert: s.Insert, rows: pa.Table) -> int:
-        with self.execution() as e:
-            return writes.insert(e, insert, rows).count
+    def _update(self, runner: Runner, text: str, bound: pa.Table | None, named: bytes | None) -> int:
+        statement = runner.parse(text)
+        if isinstance(statement, TRANSACTION_STATEMENTS):
+            return self._control(statement, named, runner.receipt)
+        return runner.update(text, bound.to_batches() if bound is not None else None)
 
     def ingest(
         self,
@@ -321,17 +293,22 @@ class Session:
         schema: pa.Schema,
         batches: Iterator[pa.RecordBatch],
         headers: Mapping[str, str],
+        receipt: Receipt | None = None,
     ) -> int:
-        with self.execution() as e:
-            return ingest_.ingest(e, request, schema, batches, headers)
+        with self._lock:
+            transaction = self._only_open()
+        return self._runner(transaction, receipt).ingest(request, schema, batches, headers)
 
     # -- metadata ----------------------------------------------------------------------------------------------
+
+    def _look(self) -> Execution:
+        return Execution(self.parts, self.identity, self.settings.namespace, self.settings.time_zone)
 
     def catalogs(self) -> list[str]:
         return [CATALOG]
 
     def schemas(self, catalog: str | None, pattern: str | None) -> list[tuple[str, str]]:
-        with self.execution() as e:
+        with self._look() as e:
             return metadata.schemas(e, catalog, pattern)
 
     def tables(
@@ -342,31 +319,24 @@ class Session:
         types: Sequence[str],
         include_schema: bool,
     ) -> list[metadata.TableInfo]:
-        with self.execution() as e:
+        with self._look() as e:
             return metadata.tables(e, catalog, schema_pattern, table_pattern, types, include_schema)
 
     def table_types(self) -> list[str]:
         return list(metadata.TABLE_TYPES)
 
     def primary_key(self, catalog: str | None, schema: str | None, table: str) -> list[str]:
-        with self.execution() as e:
+        with self._look() as e:
             return metadata.primary_key(e, catalog, schema, table)
-
-    # -- transactions and options ------------------------------------------------------------------------------
-
-    def _no_transaction(self, transaction: bytes | None) -> None:
-        if transaction is not None:
-            raise UndefinedObject("the transaction does not exist; it may have expired", sqlstate="25P01")
-
-    def begin(self) -> bytes:
-        raise Unsupported("transactions are not supported by this release; every statement commits by itself")
-
-    def end(self, transaction: bytes, commit: bool) -> None:
-        self._no_transaction(transaction)
 
     def options(self) -> Mapping[str, str]:
         return {"catalog": CATALOG, "schema": self.settings.namespace, "time_zone": self.settings.time_zone}
 
     def set_option(self, name: str, value: object) -> None:
-        with self.execution() as e:
+        with self._look() as e:
             self.settings.set_option(e, name, value)
+
+
+def _table(batches: Iterator[pa.RecordBatch]) -> pa.Table | None:
+    held = list(batches)
+    return pa.Table.from_batches(held) if held else None

@@ -80,15 +80,8 @@ def _show_create(e: Execution, statement: s.ShowCreateTable) -> pa.Table:
 # -- writing rows -----------------------------------------------------------------------------------------------------
 
 
-def _insert(e: Execution, statement: s.Insert) -> Written:
-    conflict = statement.on_conflict
-    if conflict is not None and conflict.action == "update":
-        return dml.upsert(e, statement)
-    return writes.insert(e, statement)
-
-
 _DML: dict[type[s.Statement], Callable[..., Written]] = {
-    s.Insert: _insert,
+    s.Insert: dml.insert,
     s.Update: dml.update,
     s.Delete: dml.delete,
     s.Merge: dml.merge,
@@ -117,6 +110,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowCreateTable: _table(_show_create),
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
+    s.Compact: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.compact),
     s.CheckTable: Row(lambda e, st: checks.CHECK_SCHEMA, checks.check_table),
     **{kind: _count(lambda e, st, run=run: run(e, st).count) for kind, run in _DML.items()},
     s.CreateTable: _count(lambda e, st: writes.create_table_as(e, st) if st.as_query else ddl.create_table(e, st)),
@@ -138,11 +132,11 @@ def row_of(statement: s.Statement) -> Row:
     if getattr(statement, "returning", None) is not None:
         return _returning(_DML[type(statement)])
     if row is None:
-        raise Unsupported(f"{_spoken(type(statement))} is not supported by this release")
+        raise Unsupported(f"{spoken(type(statement))} is not supported by this release")
     return row
 
 
-def _spoken(kind: type) -> str:
+def spoken(kind: type) -> str:
     """ReleaseSavepoint -> RELEASE SAVEPOINT."""
     return "".join(f" {c}" if c.isupper() else c for c in kind.__name__).strip().upper()
 

@@ -35,7 +35,7 @@ from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
 from flightkalam.storage.kv import Batch
-from flightkalam.table.mutate import Committed, Mutation, OnConflict, SchemaMoved
+from flightkalam.table.mutate import Committed, Mutation, OnConflict, SchemaMoved, duplicate_key, last_or_first
 from flightkalam.table.scan import Figures, ScanPlan
 from flightkalam.table.staging import Staged
 
@@ -73,11 +73,13 @@ def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None
     refuse_stream(table)
     with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
         staged = new_rows(e, statement, table, intake, parameters)
-        return commit_rows(e, table, staged, _on_conflict(statement))
+        return commit_rows(e, table, staged, on_conflict_of(statement))
 
 
 def new_rows(e: Execution, statement: s.Insert, table: Table, intake: Intake, parameters: pa.Table | None) -> Staged:
     """Evaluate the rows that an INSERT states."""
+    if statement.on_conflict is not None:
+        _check_conflict_target(table, statement.on_conflict)
     targets = _targets(table, statement)
     arriving = _direct(e, table, statement, targets, parameters)
     if arriving is not None and parameters is not None:
@@ -85,6 +87,32 @@ def new_rows(e: Execution, statement: s.Insert, table: Table, intake: Intake, pa
     query = source_query(e, table, statement, targets, parameters is not None)
     inputs = {} if parameters is None else {reads.PARAMETERS: parameters}
     return intake.take(reads.batches(e, query, inputs))
+
+
+def one_per_key(table: Table, rows: pa.Table, on_conflict: OnConflict) -> pa.Table:
+    """The rows of an insert with each key once: the first is kept, the last of an upsert.
+
+    :raises DuplicateKey: an insert that may not meet its own keys.
+    """
+    columns = [combined(rows.column(c.name)) for c in table.schema.key_columns]
+    twice = first_duplicate(key_hashes(columns), columns)
+    if twice is None:
+        return rows
+    if on_conflict is OnConflict.ERROR:
+        raise duplicate_key(table, columns, twice[0])
+    return last_or_first(rows, columns, keep_last=on_conflict is OnConflict.UPDATE)
+
+
+def _check_conflict_target(table: Table, conflict: s.OnConflict) -> None:
+    if conflict.target is None:
+        return
+    named = {i.value.lower() for i in conflict.target}
+    if named != {c.name.lower() for c in table.schema.key_columns}:
+        raise InvalidValue(
+            f'ON CONFLICT must name the primary key of table "{table.qualified}": '
+            f"({', '.join(c.name for c in table.schema.key_columns)})",
+            sqlstate="42P10",
+        )
 
 
 def refuse_duplicates(table: Table, rows: pa.Table) -> None:
@@ -151,7 +179,7 @@ def refuse_stream(table: Table) -> None:
         raise Unsupported(f'table "{table.qualified}" is a STREAM table, which takes no rows in this release')
 
 
-def _on_conflict(statement: s.Insert) -> OnConflict:
+def on_conflict_of(statement: s.Insert) -> OnConflict:
     if statement.or_action == "replace":
         return OnConflict.UPDATE
     if statement.or_action == "ignore" or statement.on_conflict is not None:
@@ -235,7 +263,8 @@ def commit_rows(e: Execution, table: Table, staged: Staged, on_conflict: OnConfl
     """Hand staged rows to the write door."""
     check_constraints(e, table, staged.rows)
     mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
-    result = written(staged, lambda: e.parts.writer.write([mutation]))
+    extra = e.receipt.record if e.receipt is not None else None
+    result = written(staged, lambda: e.parts.writer.write([mutation], extra))
     return Written(table, result.rows[0], result.tables[0], result.first_seq)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -45,6 +45,7 @@ class CommitDoor:
         self._synced = 0
         self._pins: dict[int, Pin] = {}
         self._last_pin = 0
+        self._leaving: list[tuple[int, Callable[[], None]]] = []  # (last pin to wait for, what to do then)
         store.on_synced(self._on_synced)
 
     @property
@@ -86,6 +87,24 @@ class CommitDoor:
     def unpin(self, pin: Pin) -> None:
         with self._publish:
             self._pins.pop(pin.number, None)
+            due = self._due() if self._leaving else []
+        for action in due:
+            action()
+
+    def after_readers(self, action: Callable[[], None]) -> None:
+        """Run `action` once every reader that there is now has ended: at once when there is none, else by the thread that ends
+        the last of them.  So it must be short, must not raise and must take no lock: that thread may hold any."""
+        with self._publish:
+            self._leaving.append((self._last_pin, action))
+            due = self._due()
+        for action in due:
+            action()
+
+    def _due(self) -> list[Callable[[], None]]:
+        oldest = min(self._pins, default=self._last_pin + 1)
+        due = [action for last, action in self._leaving if last < oldest]
+        self._leaving = [waiting for waiting in self._leaving if waiting[0] >= oldest]
+        return due
 
     def oldest_pin(self) -> int:
         """The lowest watermark that a reader still holds; the current one when there is none."""

@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 from flightkalam.cold.batch_file import BatchReader
 from flightkalam.cold.manifest import BatchEntry
 from flightkalam.model.keys import I64, KeyIndex, combined, is_exact, key_hashes
-from flightkalam.model.schema import DELETED, TableSchema
+from flightkalam.model.schema import DELETED, SEQ, TableSchema
+
+_SEQS_KEPT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class KeyCache:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, tuple[str, ...]], BatchKeys] = OrderedDict()
         self._tombstones: OrderedDict[str, I64] = OrderedDict()
+        self._seqs: OrderedDict[str, I64] = OrderedDict()
         self._bytes = 0
 
     def get(self, folder: Path, entry: BatchEntry, schema: TableSchema) -> BatchKeys:
@@ -76,6 +79,18 @@ class KeyCache:
                 self._tombstones[entry.uuid] = found
                 while len(self._tombstones) > 4096:
                     self._tombstones.popitem(last=False)
+        return found
+
+    def seqs(self, folder: Path, entry: BatchEntry, schema: TableSchema) -> I64:
+        """`_seq` of every row of a batch, int64[n]."""
+        with self._lock:
+            found = self._seqs.get(entry.uuid)
+        if found is None:
+            found = self._reader.columns(folder / entry.file, entry, schema, [SEQ]).column(SEQ).to_numpy()
+            with self._lock:
+                self._seqs[entry.uuid] = found
+                while len(self._seqs) > _SEQS_KEPT:
+                    self._seqs.popitem(last=False)
         return found
 
     def _read(self, folder: Path, entry: BatchEntry, schema: TableSchema) -> BatchKeys:

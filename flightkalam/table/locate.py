@@ -76,7 +76,7 @@ def locate(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe) 
     if len(in_hot):
         deleted[in_hot] = hot_rows.take(hot[in_hot], schema, [DELETED])[0].to_numpy(zero_copy_only=False)
     if len(in_hot) < n:
-        for entry in _candidates(scope, schema, probe):
+        for entry in candidates(scope, schema, probe):
             _match_batch(scopes, scope, entry, schema, probe, ordered, batch, row, deleted)
     return Located(hot, batch, row, deleted)
 
@@ -123,7 +123,7 @@ def _in(dead, rows: I64) -> npt.NDArray[np.bool_]:  # type: ignore[no-untyped-de
     return np.array([r in dead for r in rows.tolist()], bool)
 
 
-def _candidates(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
+def candidates(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
     """The batches whose bounds of the first key column admit one of the keys."""
     manifest = scope.state.manifest
     if not manifest.batches:

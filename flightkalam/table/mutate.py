@@ -35,6 +35,10 @@ from flightkalam.table.scopes import OpenScope, Scopes
 LAST_SEQ = b"last_seq"
 
 
+# Adds to the atomic batch, given how many versions it holds.
+Extra = Callable[[Batch, int], None]
+
+
 class OnConflict(Enum):
     """What happens to a new row whose key is visible."""
 
@@ -53,6 +57,7 @@ class Mutation:
     :param fresh_keys: the keys were drawn for these rows, so that nothing can hold them already.
     :param supersedes: bool[rows]; rows that may take the place of a visible one whatever `on_conflict` says, because the
         statement found it there.
+    :param snapshot: the watermark of the transaction that wrote the rows; a key with a newer version is a conflict.
     """
 
     table: Table
@@ -62,6 +67,7 @@ class Mutation:
     on_conflict: OnConflict = OnConflict.ERROR
     fresh_keys: bool = False
     supersedes: npt.NDArray[np.bool_] | None = None
+    snapshot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ class Writer:
     def write(
         self,
         mutations: Sequence[Mutation],
-        extra: Callable[[Batch], None] | None = None,
+        extra: Extra | None = None,
         seen: int | None = None,
     ) -> Committed:
         """Check and commit mutations of distinct scopes, all or none; returns when they are durable.
@@ -137,7 +143,7 @@ class Writer:
             head = self._door.store.appended
             try:
                 decided = [self._decide(m, probe, scope) for (m, probe), scope in zip(probes, opened, strict=True)]
-            except DuplicateKey:
+            except (DuplicateKey, Conflict):
                 locks.close()
                 self._door.wait(head)
                 raise
@@ -149,6 +155,15 @@ class Writer:
         used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
         tables = tuple(d.mutation.rows for d in decided)
         return Committed(tuple(t.num_rows for t in tables), first, tables, used)
+
+    def refuse_conflict(self, mutation: Mutation) -> None:
+        """Say at the statement what COMMIT would say: somebody else has committed a newer version of one of the keys."""
+        probe = Probe.of(_key(mutation.table.schema, mutation.rows))
+        scope = self._scopes.open(mutation.table, mutation.owner)
+        with scope.lock:
+            if mutation.snapshot is not None and scope.head > mutation.snapshot:
+                found = locate(self._scopes, scope, mutation.table.schema, probe)
+                self._refuse_newer(mutation, scope, found, probe)
 
     @contextmanager
     def alone(self, table: Table, owner: str | None) -> Iterator[None]:
@@ -201,7 +216,7 @@ class Writer:
                 f'duplicate key in table "{mutation.table.qualified}": ({names}) = {key_text(columns, twice[0])} '
                 "is twice in the statement"
             )
-        kept = _one_per_key(mutation.rows, probe, keep_last=mutation.on_conflict is OnConflict.UPDATE)
+        kept = last_or_first(mutation.rows, columns, keep_last=mutation.on_conflict is OnConflict.UPDATE)
         mutation = self._restaged(mutation, kept)
         return mutation, Probe.of(_key(mutation.table.schema, kept))
 
@@ -224,6 +239,8 @@ class Writer:
             return _Decided(mutation, scope, log.no_hot_marks(), log.no_cold_marks())
         schema = mutation.table.schema
         found = locate(self._scopes, scope, schema, probe)
+        if mutation.snapshot is not None:
+            self._refuse_newer(mutation, scope, found, probe)
         visible = found.visible
         if mutation.supersedes is not None:
             visible = visible & ~mutation.supersedes
@@ -236,7 +253,25 @@ class Writer:
                 found = Located(found.hot[keep], found.batch[keep], found.row[keep], found.deleted[keep])
         return _marked(mutation, scope, found)
 
-    def _commit(self, decided: list[_Decided], extra: Callable[[Batch], None] | None) -> tuple[int, int]:
+    def _refuse_newer(self, mutation: Mutation, scope: OpenScope, found: Located, probe: Probe) -> None:
+        """First committer wins: any version of a written key from after the snapshot, tombstones included, is a conflict."""
+        assert mutation.snapshot is not None
+        seqs = np.zeros(len(probe), np.int64)
+        in_hot = found.hot >= 0
+        seqs[in_hot] = scope.state.hot.ids.values()[found.hot[in_hot]]
+        for entry in scope.state.manifest.batches:
+            rows = np.flatnonzero(found.batch == entry.number)
+            if len(rows) and entry.max_seq > mutation.snapshot:
+                every = self._scopes.keys.seqs(scope.folder, entry, mutation.table.schema)
+                seqs[rows] = every[found.row[rows]]
+        newer = np.flatnonzero(seqs > mutation.snapshot)
+        if len(newer):
+            raise Conflict(
+                f'key {key_text(probe.columns, int(newer[0]))} of table "{mutation.table.qualified}" was changed by another '
+                "transaction; nothing was written, run the transaction again"
+            )
+
+    def _commit(self, decided: list[_Decided], extra: Extra | None) -> tuple[int, int]:
         door, hot_log = self._door, self._scopes.log
         total = sum(d.mutation.rows.num_rows for d in decided)
         payloads = [_payload(d.mutation) for d in decided]
@@ -265,7 +300,7 @@ class Writer:
                 at = id_after(at, entry.rows)
             last = id_after(first, max(total, 1) - 1)
             if extra is not None:
-                extra(batch)
+                extra(batch, total)
             if not len(batch):
                 return door.store.appended, first
             batch.put("meta", LAST_SEQ, last.to_bytes(8, "big"))
@@ -282,10 +317,10 @@ def _key(schema: TableSchema, rows: pa.Table) -> list[pa.Array]:
     return [combined(rows.column(c.name)) for c in schema.key_columns]
 
 
-def _one_per_key(rows: pa.Table, probe: Probe, *, keep_last: bool) -> pa.Table:
+def last_or_first(rows: pa.Table, columns: Sequence[pa.Array], *, keep_last: bool) -> pa.Table:
     """Drop all but the first or last row of each key, keeping the order."""
-    names = [f"k{i}" for i in range(len(probe.columns))]
-    keys = pa.table([*probe.columns, pa.array(np.arange(len(probe)))], names=[*names, "row"])
+    names = [f"k{i}" for i in range(len(columns))]
+    keys = pa.table([*columns, pa.array(np.arange(rows.num_rows))], names=[*names, "row"])
     how = "max" if keep_last else "min"
     kept = keys.group_by(names).aggregate([("row", how)]).column(f"row_{how}")
     return rows.take(pa.array(np.sort(kept.to_numpy())))

@@ -4,9 +4,12 @@
          │  install of a flush at S = 1200, under the scope's write lock
          ▼
     ScopeState(layout 5)  hot rows after _seq 1200, manifest version 13 (flushed_seq 1200)
+         │  install of a compaction, which takes the _seq 1300 for itself
+         ▼
+    ScopeState(layout 6)  the same hot rows, manifest version 14 (flushed_seq 1200), since 1300
 
-A reader that pinned a watermark below 1200 keeps reading layout 4; the state stays while such a reader lives.  A reader never
-mixes two states, so it sees a row exactly once, whatever is flushed meanwhile (T-13).
+A reader that pinned a watermark below 1200 keeps reading layout 4, one from before the compaction layout 5; a state stays while
+such a reader lives.  A reader never mixes two states, so it sees a row exactly once, whatever is flushed meanwhile (T-13).
 """
 
 from __future__ import annotations
@@ -32,11 +35,21 @@ from flightkalam.table.key_cache import KeyCache
 
 @dataclass(frozen=True)
 class ScopeState:
-    """One layout of a scope: which rows are hot and which batches count."""
+    """One layout of a scope: which rows are hot and which batches count.
+
+    :param since: a layout made by a compaction serves watermarks from here on.  It has the rows of the layout before, but not
+        the tombstones that the compaction let go; so no reader changes over to it under way.
+    """
 
     layout: int
     manifest: Manifest
     hot: HotRows
+    since: int = 0
+
+    @property
+    def first_watermark(self) -> int:
+        """The lowest watermark that this layout serves."""
+        return max(self.since, self.manifest.flushed_seq)
 
 
 @dataclass
@@ -52,7 +65,7 @@ class OpenScope:
     state: ScopeState
     lock: threading.RLock = field(default_factory=threading.RLock)
     installs: threading.Lock = field(default_factory=threading.Lock)
-    past: list[ScopeState] = field(default_factory=list)  # oldest first; for readers below state.flushed_seq
+    past: list[ScopeState] = field(default_factory=list)  # oldest first; for readers below state.first_watermark
     readers: int = 0
     swept: bool = False  # files that no manifest names have been removed
 
@@ -69,19 +82,23 @@ class OpenScope:
         :raises Conflict: the layout is gone, which only a reader without a pin can meet.
         """
         state = self.state
-        if state.manifest.flushed_seq <= watermark:
+        if state.first_watermark <= watermark:
             return state
         for older in reversed(self.past):
-            if older.manifest.flushed_seq <= watermark:
+            if older.first_watermark <= watermark:
                 return older
         raise Conflict("the snapshot has expired; run the statement again")
 
     def swap(self, state: ScopeState, oldest_pin: int) -> None:
         """Make `state` the current one and keep what pinned readers still need.  Call with `lock` held."""
-        states = [*self.past, self.state]
-        following = [*states[1:], state]
-        self.past = [s for s, n in zip(states, following, strict=True) if n.manifest.flushed_seq > oldest_pin]
+        self.past = [*self.past, self.state]
         self.state = state
+        self.prune(oldest_pin)
+
+    def prune(self, oldest_pin: int) -> None:
+        """Forget the layouts that no reader at or above `oldest_pin` uses.  Call with `lock` held."""
+        following = [*self.past, self.state][1:]
+        self.past = [s for s, n in zip(self.past, following, strict=True) if n.first_watermark > oldest_pin]
 
 
 class Scopes:

@@ -98,6 +98,7 @@ def _expected(lines: list[str], at: int) -> tuple[dict[str, Any], int]:
         return {"count": int(rest)}, at
     rows: list[str] = []
     while at < len(lines) and lines[at].rstrip() and not lines[at].startswith(("#", "-- ")):
+        assert not lines[at].startswith("----"), f"line {at + 1}: rows end with an empty line"
         rows.append(lines[at].strip())
         at += 1
     columns = tuple(c.strip() for c in said.split(",")) if said else None

@@ -86,7 +86,9 @@ class World:
     root: Path
     tables: dict[int, Table]
     clock: Clock = field(default_factory=HandClock)
-    settings: FlushSettings = field(default_factory=lambda: FlushSettings(style=BatchStyle(row_group_rows=4, compression="none")))
+    settings: FlushSettings = field(
+        default_factory=lambda: FlushSettings(style=BatchStyle(row_group_rows=4, compression="none"))
+    )
     durable: bool = True
     staging_bytes: int = 64
 

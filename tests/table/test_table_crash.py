@@ -69,6 +69,7 @@ PLACES = (
     "flush.committed",
     "flush.trimmed",
     "flush.vectors_written",
+    "installs.before_remove",
     "manifest.before_publish",
     "manifest.published",
     "segment.add",
@@ -119,7 +120,7 @@ def test_the_workload_passes_every_place(cases: Cases) -> None:
 
 @pytest.mark.parametrize("action", ["crash", "io_error", "disk_full"])
 def test_a_failure_anywhere_loses_and_doubles_nothing(cases: Cases, action: str) -> None:
-    assert walk(cases, seed=1, action=action, at_most=3 if action == "crash" else 2) > 30
+    assert walk(cases, seed=1, action=action, at_most=2 if action == "crash" else 1) > 20
 
 
 @pytest.mark.slow

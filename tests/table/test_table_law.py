@@ -6,18 +6,16 @@ The model is a list of versions per scope and knows neither marks nor positions.
 
 from __future__ import annotations
 
-import copy
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from table_world import Row, World, newest_versions, rows_of, scratch_folder, seen, seqs_of, table_of
-
 import pyarrow as pa
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from table_world import Row, World, newest_versions, rows_of, scratch_folder, seen, seqs_of, table_of
 
 from flightkalam.errors import DuplicateKey
 from flightkalam.model.schema import DELETED, SEQ, Column, Table, TableKind, fill_bytes
@@ -288,7 +286,7 @@ class Law(RuleBasedStateMachine):
         self.world.door.unpin(self.readers.pop(0).pin)
 
     def compare(self, scope: tuple[int, str | None]) -> None:
-        """A reader sees the model, the stored versions give the same by the rule, CHECK agrees, old readers see what they saw."""
+        """A reader sees the model, stored versions give the same by the rule, CHECK agrees, old readers see what they saw."""
         table, owner = self.tables[scope[0]], scope[1]
         snapshot = self.world.snapshot(table, owner)
         expected = self.model.rows(scope, snapshot.watermark, table)

@@ -218,11 +218,26 @@ ALTER TABLE checked ADD COLUMN i EMBEDDING(2) DEFAULT [0.5, -1];
 ALTER TABLE checked ADD COLUMN j INTERVAL DEFAULT INTERVAL 3 DAY;
 ALTER TABLE checked ADD COLUMN k JSON DEFAULT '{"a": 1}';
 ALTER TABLE checked ADD COLUMN l DOUBLE DEFAULT 'NaN';
+ALTER TABLE checked ADD COLUMN m TEXT[] DEFAULT ['a, b', 'it''s', NULL, '', '"q"', 'back\slash', 'NULL', '[x]'];
+ALTER TABLE checked ADD COLUMN n STRUCT("odd name" TEXT, y DOUBLE[]) DEFAULT {'odd name': 'a: ''b'', {c}', 'y': [0.1, 'NaN'::DOUBLE]};
+ALTER TABLE checked ADD COLUMN o TEXT DEFAULT '';
+ALTER TABLE checked ADD COLUMN p REAL DEFAULT 0.1;
 -- pause
 SELECT * FROM checked;
----- id, cost, a, b, c, d, e, f, g, h, i, j, k, l
-1 | 5 | xy | 1.50 | 2020-02-02 10:00:00+00:00 | 2020-02-29 | true | 550e8400-e29b-41d4-a716-446655440000 | x00ff | [1, 2] | [0.5, -1.0] | 0 months 3 days 0 us | {"a": 1} | NaN
+---- id, cost, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p
+1 | 5 | xy | 1.50 | 2020-02-02 10:00:00+00:00 | 2020-02-29 | true | 550e8400-e29b-41d4-a716-446655440000 | x00ff | [1, 2] | [0.5, -1.0] | 0 months 3 days 0 us | {"a": 1} | NaN | [a, b, it's, NULL, '', "q", back\slash, NULL, [x]] | {odd name: a: 'b', {c}, y: [0.1, NaN]} | '' | 0.10000000149011612
 
 SELECT count(*) FROM checked WHERE b = 1.5 AND c = '2020-02-02 10:00:00+00' AND f = '550e8400-e29b-41d4-a716-446655440000';
 ----
 1
+
+SELECT len(m) AS a, m[3] IS NULL AS b, m[7] IS NULL AS c, m[6] AS d, n.y[1] = 0.1 AS e, p = 0.1::REAL AS f FROM checked;
+----
+8 | true | false | back\slash | true | true
+
+# A struct that old files lack can be asked for one field alone.
+ALTER TABLE checked ADD COLUMN q STRUCT(a INT, b STRUCT(c TEXT));
+ALTER TABLE checked ADD COLUMN r INTERVAL;
+SELECT q.a, q.b.c, r, checked.q.a FROM checked WHERE q.a IS NULL AND r IS NULL;
+----
+NULL | NULL | NULL | NULL

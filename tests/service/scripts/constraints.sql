@@ -34,7 +34,7 @@ INSERT INTO t VALUES (3, 1, NULL, NULL);
 
 CREATE TABLE f (
     id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), u UUID DEFAULT UUID_V7(), l TEXT DEFAULT ULID(), by_user TEXT DEFAULT CURRENT_USER,
-    by_role TEXT DEFAULT CURRENT_ROLE, actor TEXT DEFAULT CURRENT_ACTOR(), at TIMESTAMPTZ DEFAULT NOW(), day DATE DEFAULT CURRENT_DATE,
+    by_role TEXT DEFAULT CURRENT_ROLE, actor TEXT DEFAULT CURRENT_ACTOR(), made TIMESTAMPTZ DEFAULT NOW(), day DATE DEFAULT CURRENT_DATE,
     n INT DEFAULT 1 + 1, s TEXT DEFAULT 'it''s', r DOUBLE DEFAULT random(), x INT
 );
 INSERT INTO f (x) SELECT i FROM range(50) r(i);
@@ -49,7 +49,7 @@ SELECT count(*) AS n, count(DISTINCT id) AS ids, count(DISTINCT u) AS us, count(
 ---- n, ids, us, ls, rs
 54 | 54 | 54 | 54 | true
 
-SELECT DISTINCT by_user, by_role, actor, n, s, abs(epoch(now()) - epoch(at)) < 3600 AS recent FROM f;
+SELECT DISTINCT by_user, by_role, actor, n, s, abs(epoch(now()) - epoch(made)) < 3600 AS recent FROM f;
 ----
 root | system | root | 2 | it's | true
 
@@ -98,8 +98,6 @@ DESCRIBE s1;
 id | BIGINT | NO | PRI | SNOWFLAKE_ID() | NULL
 x | INT | YES | NULL | NULL | NULL
 
-CREATE TABLE bad (id BIGINT PRIMARY KEY, x INT DEFAULT (SELECT 1));
----- error
 CREATE TABLE bad (id BIGINT PRIMARY KEY, x TEXT DEFAULT getenv('HOME'));
 ---- error 0A000 getenv
 CREATE TABLE bad (id BIGINT PRIMARY KEY, x INT DEFAULT 'abc');

@@ -108,7 +108,7 @@ INSERT INTO t BY NAME SELECT 800 AS id, 1 AS nope;
 INSERT INTO nope VALUES (1);
 ---- error 42P01 nope
 INSERT INTO system.tables VALUES (1);
----- error 42P01
+---- error 42809 system table
 SELECT count(*) AS n FROM t WHERE id >= 800;
 ----
 0

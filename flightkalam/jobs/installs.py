@@ -1,0 +1,110 @@
+"""What flush and compaction share: the files around an install.
+
+A file in a scope's folder is of one of three kinds: named by the committed manifest; named by an older one that a pinned
+reader may still use; nobody's, because a crash or an error came before the commit, or after it and before the removal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from flightkalam import failpoints
+from flightkalam.cold import paths
+from flightkalam.cold.manifest import BatchEntry, Manifest
+from flightkalam.errors import KalamError
+from flightkalam.hot.segments import file_of
+from flightkalam.model.schema import TableSchema
+from flightkalam.storage import objects
+from flightkalam.storage.kv import Batch
+from flightkalam.table.scopes import OpenScope, Scopes
+from flightkalam.telemetry import logger
+
+log = logger("installs")
+
+
+def sweep(scopes: Scopes, scope: OpenScope, table: str) -> None:
+    """Before an install: finish the trim that a crash cut short, and remove files that no manifest in use names.
+
+    Once per process, and again after a publication that failed.  Call with `installs` held, so that no file of an install
+    under way is taken for nobody's (T-42).
+    """
+    if scope.swept:
+        return
+    scopes.manifests.publish(scope.scope, scope.folder, table)
+    with scope.lock:
+        scope.prune(scopes.door.oldest_pin())
+    manifest, log_ = scope.state.manifest, scopes.log
+    flushed = [loaded.entry for loaded in log_.entries(scope.scope) if loaded.entry.first_seq <= manifest.flushed_seq]
+    if flushed:
+        files = [file_of(entry.segment) for entry in flushed if entry.segment is not None]
+        batch = Batch()
+        log_.trim(batch, scope.scope, manifest.flushed_seq, files)
+        scopes.door.store.commit(batch)
+        log_.remove_files(files)
+    keep = names(manifest).union(*(names(older.manifest) for older in scope.past))
+    for path in scope.folder.iterdir() if scope.folder.is_dir() else ():
+        ours = paths.batch_number(path.name) is not None or paths.is_vectors(path.name)
+        if path.is_file() and (path.name.endswith(objects.TEMPORARY) or (ours and path.name not in keep)):
+            objects.remove(path)
+    scope.swept = True
+
+
+def names(manifest: Manifest) -> frozenset[str]:
+    """The files that a manifest names."""
+    return frozenset(_names(manifest))
+
+
+def _names(manifest: Manifest) -> Iterator[str]:
+    for batch in manifest.batches:
+        yield batch.file
+        if batch.dead is not None:
+            yield batch.dead.file
+
+
+def publish(scopes: Scopes, scope: OpenScope, table: str) -> None:
+    """Publish the manifest.  When that fails the files of the one before stay, for the next install to remove: until then the
+    published manifest names them."""
+    try:
+        scopes.manifests.publish(scope.scope, scope.folder, table)
+    except BaseException:
+        scope.swept = False
+        raise
+
+
+def leave(scopes: Scopes, scope: OpenScope, old: Manifest) -> None:
+    """Remove what `old` named and the current manifest does not, once the readers that began before are gone.
+
+    Call after the publication, with the install durable: every reader that begins from now on uses the new layout.
+    """
+    gone = sorted(names(old) - names(scope.state.manifest))
+    if gone:
+        scopes.door.after_readers(lambda: _remove(scope, gone))
+
+
+def _remove(scope: OpenScope, files: Iterable[str]) -> None:
+    try:
+        for file in files:
+            failpoints.hit("installs.before_remove")
+            objects.remove(scope.folder / file)
+    except (KalamError, OSError) as e:  # whoever ended the last reader cannot help it
+        scope.swept = False
+        log.warning("old_files_left", scope=scope.scope.label, error=str(e))
+
+
+def discard(scopes: Scopes, scope: OpenScope, entries: Iterable[BatchEntry]) -> None:
+    """Remove the batches of an install that did not happen.
+
+    When the store has failed it may have happened after all (T-15): then the next start, which knows, removes them or not.
+    """
+    if scopes.door.store.healthy:
+        for entry in entries:
+            objects.remove(scope.folder / entry.file)
+
+
+def bloom_columns(schema: TableSchema, chosen: tuple[str, ...] | None) -> list[str]:
+    """Columns that get a Bloom filter: the key unless the table says otherwise; BOOLEAN never, it has two values."""
+    if chosen is None:
+        columns = list(schema.key_columns) if len(schema.key) == 1 else []
+    else:
+        columns = [c for name in chosen if (c := schema.find(name)) is not None]
+    return [c.name for c in columns if c.type.kind not in ("bool", "list", "struct", "embedding", "interval")]

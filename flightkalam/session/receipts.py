@@ -1,0 +1,99 @@
+"""Idempotency keys: a write that is sent again with the same key answers the first result and writes nothing (T-51).
+
+The receipt commits in the same atomic batch as the write.  While the first is under way, the repeat waits for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flightkalam.clock import Clock
+from flightkalam.errors import InvalidValue
+from flightkalam.storage.kv import Batch, Store
+
+HEADER = "x-kalam-idempotency-key"
+_PREFIX = b"receipt/"
+_KEPT_US = 24 * 3600 * 1_000_000
+_LONGEST = 256
+
+
+@dataclass
+class Receipt:
+    """The receipt of one write: `record` adds it to the commit.
+
+    :param count: what the client will be told, when the commit itself cannot know it.
+    """
+
+    key: bytes
+    now_us: int
+    count: int | None = None
+    recorded: bool = False
+
+    def record(self, batch: Batch, rows: int) -> None:
+        record = {"count": rows if self.count is None else self.count, "at": self.now_us}
+        batch.put("meta", self.key, json.dumps(record).encode())
+        self.recorded = True
+
+
+class Receipts:
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._under_way: dict[bytes, tuple[threading.Lock, int]] = {}
+
+    def once(self, user: str, key: str, run: Callable[[Receipt], int]) -> int:
+        """Run a write unless the user's key has been seen in the last 24 hours; returns its count, or the first one's."""
+        if not 0 < len(key) <= _LONGEST:
+            raise InvalidValue(f"{HEADER} must have 1 to {_LONGEST} characters")
+        name = _PREFIX + hashlib.sha256(f"{user}\0{key}".encode()).digest()
+        gate = self._enter(name)
+        try:
+            with gate:
+                known = self._known(name)
+                return self._run(name, run) if known is None else known
+        finally:
+            self._leave(name)
+
+    def _run(self, name: bytes, run: Callable[[Receipt], int]) -> int:
+        receipt = Receipt(name, self._clock.now_us())
+        count = run(receipt)
+        if not receipt.recorded:  # nothing had to be committed
+            batch = Batch()
+            receipt.record(batch, count)
+            self._store.commit(batch)
+        return count
+
+    def _known(self, name: bytes) -> int | None:
+        data = self._store.get("meta", name)
+        if data is None:
+            return None
+        record = json.loads(data)
+        return int(record["count"]) if record["at"] > self._clock.now_us() - _KEPT_US else None
+
+    def _enter(self, name: bytes) -> threading.Lock:
+        with self._lock:
+            gate, users = self._under_way.get(name, (threading.Lock(), 0))
+            self._under_way[name] = (gate, users + 1)
+            return gate
+
+    def _leave(self, name: bytes) -> None:
+        with self._lock:
+            gate, users = self._under_way[name]
+            if users == 1:
+                del self._under_way[name]
+            else:
+                self._under_way[name] = (gate, users - 1)
+
+    def sweep(self) -> None:
+        """Forget receipts older than 24 hours."""
+        batch, oldest = Batch(), self._clock.now_us() - _KEPT_US
+        for name, data in self._store.scan("meta", _PREFIX):
+            if json.loads(data)["at"] <= oldest:
+                batch.delete("meta", name)
+        if len(batch):
+            self._store.append(batch)

@@ -1,0 +1,228 @@
+"""Running one statement for one call: under which settings, in which transaction, with which receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from flightkalam.auth.identity import Identity
+from flightkalam.errors import BadRequest, InvalidValue, Unsupported
+from flightkalam.query import params
+from flightkalam.query.params import Literal
+from flightkalam.session import dml, statements, writes
+from flightkalam.session import ingest as ingest_
+from flightkalam.session.execution import Execution
+from flightkalam.session.outcome import COUNT_SCHEMA, Rows, rows_of
+from flightkalam.session.parts import Parts
+from flightkalam.session.receipts import Receipt
+from flightkalam.session.settings import Settings
+from flightkalam.session.transactions import Transaction
+from flightkalam.sql import parse
+from flightkalam.sql import statements as s
+from flightkalam.sql.text import referenced_params, substitute_params
+
+SESSION_STATEMENTS = (s.Use, s.Set, s.Reset)
+TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback)
+# What takes part in a transaction; everything else commits by itself.
+_IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
+EMPTY = pa.schema([])
+
+
+@dataclass(frozen=True)
+class Runner:
+    """:param transaction: the one the statement belongs to; None: it commits by itself.
+    :param receipt: recorded with the statement's commit."""
+
+    parts: Parts
+    identity: Identity
+    settings: Settings
+    transaction: Transaction | None = None
+    receipt: Receipt | None = None
+
+    # -- understanding -----------------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> s.Statement:
+        return self.parts.statements.get(text, self._parse_new)
+
+    def _parse_new(self, text: str) -> s.Statement:
+        return parse(text, limit=self.parts.config.server.max_sql_bytes)
+
+    def is_update(self, statement: s.Statement) -> bool:
+        if isinstance(statement, SESSION_STATEMENTS + TRANSACTION_STATEMENTS):
+            return True
+        return not isinstance(statement, s.ShowSetting) and statements.row_of(statement).count is not None
+
+    def writes(self, statement: s.Statement) -> bool:
+        """Whether a statement that answers with rows changes data, so that it must run once only."""
+        return not isinstance(statement, s.ShowSetting) and statements.row_of(statement).writes
+
+    def announced(self, text: str, bound: pa.Table | None, *, prepared: bool = False) -> pa.Schema:
+        """The schema of a statement's rows: one function for prepare, FlightInfo, GetSchema and the stream.
+
+        :param prepared: parameters are not bound yet; each then stands for NULL.
+        """
+        statement = self.parse(text)
+        if self.is_update(statement):
+            return EMPTY if prepared else COUNT_SCHEMA
+        if isinstance(statement, s.ShowSetting):
+            return self.settings.show(statement.name).schema
+        literals = [params.NULL] * parameter_count(text) if prepared else _one_row(text, bound)
+        if not isinstance(statement, s.Query) and literals:
+            statement = self.parse(substitute_params(text, [v.sql for v in literals]))
+        make = statements.row_of(statement).schema
+        assert make is not None, "a statement with rows has a schema"
+        with self._execution(statement, literals) as e:
+            return make(e, statement)
+
+    # -- executing ---------------------------------------------------------------------------------------------
+
+    def _execution(self, statement: s.Statement | None, literals: Sequence[Literal] = ()) -> Execution:
+        transaction = self.transaction
+        if transaction is not None and statement is not None and not isinstance(statement, _IN_TRANSACTION):
+            transaction = None
+        e = Execution(
+            self.parts,
+            self.identity,
+            self.settings.namespace,
+            self.settings.time_zone,
+            transaction=transaction,
+            receipt=self.receipt,
+            parameters=tuple(literals),
+        )
+        timeout = self.settings.timeout_s or self.parts.config.engine.statement_timeout_seconds
+        if timeout:
+            e.on_close(self.parts.deadlines.watch(e.cancel, timeout))
+        return e
+
+    @contextmanager
+    def _turn(self, statement: s.Statement) -> Iterator[None]:
+        """Statements of one transaction run one after another; what commits by itself may not follow a write of it."""
+        if self.transaction is None:
+            yield
+            return
+        with self.transaction.lock:
+            if not isinstance(statement, _IN_TRANSACTION) and not _only_looks(statement):
+                self.transaction.refuse_after_write(statements.spoken(type(statement)))
+            yield
+
+    def rows(self, text: str, bound: pa.Table | None = None) -> tuple[Rows, Execution | None]:
+        """Run a statement that answers with rows; close the execution after the last of them."""
+        statement = self.parse(text)
+        if isinstance(statement, s.ShowSetting):
+            return rows_of(self.settings.show(statement.name)), None
+        literals = _one_row(text, bound)
+        if not isinstance(statement, s.Query) and literals:
+            statement = self.parse(substitute_params(text, [v.sql for v in literals]))
+        run = statements.row_of(statement).rows
+        if run is None:
+            raise BadRequest("the statement returns no rows; run it as an update")
+        with self._turn(statement):
+            e = self._execution(statement, literals)
+            try:
+                return run(e, statement), e
+            except BaseException:
+                e.close()
+                raise
+
+    def update(self, text: str, batches: Iterable[pa.RecordBatch] | None = None) -> int:
+        """Run a statement for its count."""
+        statement = self.parse(text)
+        if isinstance(statement, SESSION_STATEMENTS):
+            with self._execution(statement) as e:
+                self.settings.apply(e, statement)
+            return 0
+        if parameter_count(text):
+            return self._update_bound(text, statement, batches)
+        run = statements.row_of(statement).count
+        if run is None:
+            return self._drained(text)
+        return self._counted(statement, lambda e: run(e, statement))
+
+    def _counted(self, statement: s.Statement, run: Callable[[Execution], int]) -> int:
+        def once() -> int:
+            with self._execution(statement) as e:
+                return run(e)
+
+        with self._turn(statement):
+            return once() if self.transaction is not None else writes.again_if_moved(once)
+
+    def _drained(self, text: str) -> int:
+        """A statement with rows sent as an update: run it and say how many there were."""
+        rows, e = self.rows(text)
+        try:
+            return sum(batch.num_rows for batch in rows)
+        finally:
+            rows.close()
+            if e is not None:
+                e.close()
+
+    def _update_bound(self, text: str, statement: s.Statement, batches: Iterable[pa.RecordBatch] | None) -> int:
+        """Run an update for every row of parameters: all of them or none."""
+        bound = _parameter_rows(text, batches)
+        if isinstance(statement, s.Insert) and writes.takes_rows(statement):
+            names = [f"p{i + 1}" for i in range(bound.num_columns)]
+            insert = self.parse(substitute_params(text, names))
+            assert isinstance(insert, s.Insert), "parameters do not change the kind of a statement"
+            rows = bound.rename_columns(names)
+            return self._counted(insert, lambda e: dml.insert(e, insert, rows).count)
+        texts = [substitute_params(text, [v.sql for v in row]) for row in params.rows_of(bound)]
+        if len(texts) == 1 or self.transaction is not None:
+            return sum(self.update(t) for t in texts)
+        return self.in_transaction(Transaction(), lambda inside: sum(inside.update(t) for t in texts))
+
+    def in_transaction(self, transaction: Transaction, run: Callable[[Runner], int]) -> int:
+        """Run several statements as one: one snapshot, one commit."""
+        try:
+            count = run(replace(self, transaction=transaction, receipt=None))
+            if self.receipt is not None:
+                self.receipt.count = count
+            transaction.commit(self.parts.writer, self.receipt.record if self.receipt is not None else None)
+        finally:
+            transaction.end()
+        return count
+
+    def ingest(
+        self,
+        request: ingest_.IngestRequest,
+        schema: pa.Schema,
+        batches: Iterator[pa.RecordBatch],
+        headers: Mapping[str, str],
+    ) -> int:
+        with self._execution(None) as e:
+            return ingest_.ingest(e, request, schema, batches, headers)
+
+
+def parameter_count(text: str) -> int:
+    return max((p.index for p in referenced_params(text)), default=0)
+
+
+def _only_looks(statement: s.Statement) -> bool:
+    return type(statement).__name__.startswith(("Show", "Describe", "Check"))
+
+
+def _one_row(text: str, bound: pa.Table | None) -> list[Literal]:
+    """The parameters of a query."""
+    wanted, given = parameter_count(text), 0 if bound is None else bound.num_columns
+    if not wanted and not given:
+        return []
+    if bound is None or bound.num_rows == 0:
+        raise InvalidValue(f"the statement has {wanted} parameters and none was bound", sqlstate="07001")
+    if bound.num_rows > 1:
+        raise Unsupported("a query takes one row of parameters; run it once for each row")
+    if wanted != given:
+        raise InvalidValue(f"the statement has {wanted} parameters and {given} were bound", sqlstate="07001")
+    return params.literals(bound)
+
+
+def _parameter_rows(text: str, batches: Iterable[pa.RecordBatch] | None) -> pa.Table:
+    wanted = parameter_count(text)
+    held = [b for b in batches or () if b.num_rows]
+    if not held:
+        raise InvalidValue(f"the statement has {wanted} parameters and none was bound", sqlstate="07001")
+    bound = pa.Table.from_batches(held)
+    if bound.num_columns != wanted:
+        raise InvalidValue(f"the statement has {wanted} parameters and {bound.num_columns} were bound", sqlstate="07001")
+    return bound

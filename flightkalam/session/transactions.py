@@ -1,0 +1,106 @@
+"""Transactions: snapshot isolation over any number of tables and scopes, one atomic commit, first committer wins.
+
+The snapshot is taken by the first statement, not by BEGIN; until then a transaction holds nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from flightkalam.catalog.state import CatalogState
+from flightkalam.errors import UndefinedObject, Unsupported
+from flightkalam.model.keys import I64
+from flightkalam.model.schema import Table
+from flightkalam.session.parts import Parts
+from flightkalam.table.door import Pin
+from flightkalam.table.mutate import Committed, Extra, Writer
+from flightkalam.table.overlay import Overlay
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a transaction sees: the catalog and the rows of one moment."""
+
+    state: CatalogState
+    pin: Pin
+
+    @property
+    def watermark(self) -> int:
+        return self.pin.watermark
+
+
+@dataclass
+class Transaction:
+    """An open transaction of one session.
+
+    `lock` is held while a statement of it runs: they run one after another.
+    """
+
+    id: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _begun: Begun | None = None
+    _parts: Parts | None = None
+    _overlays: dict[tuple[int, str | None], Overlay] = field(default_factory=dict)
+
+    def begun(self, parts: Parts) -> Begun:
+        """The snapshot, taken now if this is the first statement."""
+        if self._begun is None:
+            self._parts = parts
+            with parts.scopes.door.mutex:  # catalog and rows of one moment
+                self._begun = Begun(parts.catalog.state, parts.scopes.door.pin())
+        return self._begun
+
+    @property
+    def has_written(self) -> bool:
+        return any(o.rows.num_rows for o in self._overlays.values())
+
+    def overlay(self, table: Table, owner: str | None) -> Overlay | None:
+        return self._overlays.get((table.id, owner))
+
+    def add(self, writer: Writer, table: Table, owner: str | None, rows: pa.Table, base: I64) -> None:
+        """Take a statement's versions.
+
+        :raises Conflict: another transaction has committed one of the keys since; the statement changes nothing.
+        """
+        assert self._begun is not None, "a statement has read before it writes"
+        before = self._overlays.get((table.id, owner)) or Overlay.empty(table, owner)
+        after = before.with_versions(rows, base)
+        writer.refuse_conflict(Overlay(table, owner, rows, base).mutation(self._begun.watermark))
+        self._overlays[table.id, owner] = after
+
+    def commit(self, writer: Writer, extra: Extra | None = None) -> Committed | None:
+        """Write everything in one atomic commit, or nothing.
+
+        :param extra: adds to the commit.
+
+        :raises Conflict: a written key has a newer version, or a table has changed.
+        """
+        written = [o for o in self._overlays.values() if o.rows.num_rows]
+        try:
+            if not written or self._begun is None:
+                return None
+            return writer.write([o.mutation(self._begun.watermark) for o in written], extra)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Let go of everything.  Safe to call twice."""
+        if self._begun is not None and self._parts is not None:
+            self._parts.scopes.door.unpin(self._begun.pin)
+        self._begun = None
+        self._overlays.clear()
+
+    def refuse_after_write(self, what: str) -> None:
+        """DDL, FLUSH and the like commit by themselves, which a transaction with writes cannot be part of."""
+        if self.has_written:
+            raise Unsupported(
+                f"{what} cannot run in a transaction that has written; COMMIT or ROLLBACK first", sqlstate="25001"
+            )
+
+
+def unknown() -> UndefinedObject:
+    return UndefinedObject("the transaction does not exist or has expired; begin a new one", sqlstate="25P01")

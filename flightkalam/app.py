@@ -33,6 +33,7 @@ from flightkalam.jobs.runner import Jobs
 from flightkalam.jobs.upkeep import Upkeep
 from flightkalam.model.schema import Table
 from flightkalam.query.duckdb_engine import DuckDBEngine
+from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
 from flightkalam.session import Service, maintenance
 from flightkalam.session.cache import Recent
@@ -133,10 +134,9 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         scopes=scopes,
         writer=Writer(scopes),
         staging=Staging(hot_log.folder, config.storage.hot_stage_bytes, config.ingest.batch_rows),
-        engine=engine,
+        executor=Executor(engine, batch_rows=config.ingest.batch_rows, max_batch_bytes=config.engine.max_batch_bytes),
         guard=Guard(engine, Limits(max_chars=config.server.max_sql_bytes * 2)),
         statements=Recent(1_024),
-        descriptions=Recent(1_024),
         jobs=jobs,
         cleanup=cleanup,
         receipts=Receipts(store, clock),

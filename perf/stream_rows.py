@@ -27,7 +27,7 @@ def measure(world: World) -> Result:
         a, b = interleaved(
             lambda: timed(lambda: _read(kalam, command, options, rows)),
             lambda: timed(lambda: _read(peer, bare, flight.FlightCallOptions(), rows)),
-            world.sizes.repeats,
+            world.sizes.repeats * 2,
         )
     return Result(
         name=NAME,

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from flightkalam.query.compute import CancelToken, Engine, EngineStream, Setting
+from flightkalam.query.compute import CancelToken, Engine, EngineStream, ResultColumn, Setting
 from flightkalam.query.planner import Bound, Planned, render
 from flightkalam.query.result import MAX_BATCH_BYTES, conform, wire_schema
 
@@ -58,35 +58,46 @@ class Executor:
         self._batch_rows = batch_rows
         self._max_bytes = max_batch_bytes
         self._cached = cached_schemas
-        self._schemas: OrderedDict[tuple[object, ...], pa.Schema] = OrderedDict()
+        self._described: OrderedDict[tuple[object, ...], list[ResultColumn]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def schema(self, bound: Bound, setting: Setting) -> pa.Schema:
+    def columns(self, bound: Bound, setting: Setting) -> list[ResultColumn]:
         """What the statement returns, found without reading a row: its relations are empty, with the same types."""
         key = bound.signature
         with self._lock:
-            found = self._schemas.get(key)
+            found = self._described.get(key)
             if found is not None:
-                self._schemas.move_to_end(key)
+                self._described.move_to_end(key)
                 return found
         sql, inputs = render(bound, [None] * len(bound.requests))
-        schema = wire_schema(self.engine.describe(sql, inputs, _setting(bound.asks_caller, setting)))
+        columns = self.engine.describe(sql, inputs, _setting(bound.asks_caller, setting))
         with self._lock:
-            self._schemas[key] = schema
-            while len(self._schemas) > self._cached:
-                self._schemas.popitem(last=False)
-        return schema
+            self._described[key] = columns
+            while len(self._described) > self._cached:
+                self._described.popitem(last=False)
+        return columns
 
-    def rows(self, planned: Planned, schema: pa.Schema, setting: Setting, cancel: CancelToken) -> Rows:
-        """:param schema: what was announced; every batch is exactly of it."""
-        stream = self.engine.stream(
+    def schema(self, bound: Bound, setting: Setting) -> pa.Schema:
+        """What is announced for the statement."""
+        return wire_schema(self.columns(bound, setting))
+
+    def stream(self, planned: Planned, setting: Setting, cancel: CancelToken) -> EngineStream:
+        """The rows as the engine gives them, for writes."""
+        return self.engine.stream(
             planned.sql,
             planned.inputs,
             _setting(planned.asks_caller, setting),
             batch_rows=self._batch_rows,
             cancel=cancel,
         )
-        return Rows(stream, schema, self._max_bytes)
+
+    def rows(self, planned: Planned, schema: pa.Schema, setting: Setting, cancel: CancelToken) -> Rows:
+        """:param schema: what was announced; every batch is exactly of it."""
+        return Rows(self.stream(planned, setting, cancel), schema, self._max_bytes)
+
+    def table(self, planned: Planned, setting: Setting, cancel: CancelToken) -> pa.Table:
+        """A small result at once."""
+        return self.engine.table(planned.sql, planned.inputs, _setting(planned.asks_caller, setting), cancel=cancel)
 
     def explain(self, planned: Planned, setting: Setting, *, analyze: bool = False, as_json: bool = False) -> str:
         """The engine's plan of a statement; the figures of its tables are in `planned.scans`."""

@@ -12,7 +12,7 @@ from flightkalam.clock import Clock, Snowflakes
 from flightkalam.config import Config
 from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.runner import Jobs
-from flightkalam.query.compute import Engine, ResultColumn
+from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard
 from flightkalam.session.cache import Recent
 from flightkalam.session.deadlines import Deadlines
@@ -37,10 +37,9 @@ class Parts:
     scopes: Scopes
     writer: Writer
     staging: Staging
-    engine: Engine
+    executor: Executor
     guard: Guard
     statements: Recent[str, Statement]  # parsed, by text
-    descriptions: Recent[tuple[object, ...], list[ResultColumn]]  # columns of a result, by what they depend on
     jobs: Jobs
     cleanup: Cleanup
     receipts: Receipts

@@ -6,10 +6,8 @@ the caller's rights hold for all of it.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -22,12 +20,13 @@ from flightkalam.catalog.state import split_name
 from flightkalam.errors import KalamError, Unsupported
 from flightkalam.model.schema import Column, Table, View
 from flightkalam.model.types import ColumnType, from_arrow, from_engine
+from flightkalam.query import explain as explain_
 from flightkalam.query import planner
-from flightkalam.query.compute import ResultColumn, Setting
+from flightkalam.query.compute import ResultColumn
 from flightkalam.query.params import Literal
 from flightkalam.query.planner import ArrowRelation, Bound, Planned, Relation, ScanRequest, TableRelation, ViewRelation
 from flightkalam.query.relation import Scan
-from flightkalam.query.result import conform, wire_schema
+from flightkalam.query.result import wire_schema
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.sql import statements as s
@@ -103,22 +102,12 @@ def names_tables(e: Execution, expression: str) -> bool:
 
 def describe(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> list[ResultColumn]:
     """Names and engine types of a query's columns; nothing is read."""
-    return described(e, bind(e, text, inputs))
-
-
-def described(e: Execution, bound: Bound) -> list[ResultColumn]:
-    known = e.parts.descriptions
-    return known.get(bound.signature, lambda _: _describe(e, bound))
-
-
-def _describe(e: Execution, bound: Bound) -> list[ResultColumn]:
-    sql, inputs = planner.render(bound, [None] * len(bound.requests))
-    return e.parts.engine.describe(sql, inputs, _setting(e, bound.asks_caller))
+    return e.parts.executor.columns(bind(e, text, inputs), e.setting)
 
 
 def schema(e: Execution, text: str) -> pa.Schema:
     """What a query announces: the one source for prepare, FlightInfo, GetSchema and the stream."""
-    return wire_schema(described(e, bind(e, text, parameters=e.parameters)))
+    return e.parts.executor.schema(bind(e, text, parameters=e.parameters), e.setting)
 
 
 def shown_type(engine_type: str) -> str:
@@ -150,22 +139,11 @@ def plan(e: Execution, bound: Bound, scans: Mapping[int, Scan] | None = None) ->
     return planner.plan(bound, scan_table)
 
 
-def _setting(e: Execution, asks_caller: bool) -> Setting:
-    return e.setting if asks_caller else Setting(e.time_zone)
-
-
 def batches(
     e: Execution, text: str, inputs: Inputs = _NO_INPUTS, scans: Mapping[int, Scan] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Run a query and stream what the engine gives, for writes."""
-    planned = plan(e, bind(e, text, inputs), scans)
-    stream = e.parts.engine.stream(
-        planned.sql,
-        planned.inputs,
-        _setting(e, planned.asks_caller),
-        batch_rows=e.parts.config.ingest.batch_rows,
-        cancel=e.cancel,
-    )
+    stream = e.parts.executor.stream(plan(e, bind(e, text, inputs), scans), e.setting, e.cancel)
     try:
         yield from stream
     finally:
@@ -179,9 +157,7 @@ def empty(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> pa.Table:
 
 def table(e: Execution, text: str, inputs: Inputs = _NO_INPUTS, scans: Mapping[int, Scan] | None = None) -> pa.Table:
     """Run a query with a small result."""
-    planned = plan(e, bind(e, text, inputs), scans)
-    setting = _setting(e, planned.asks_caller)
-    return e.parts.engine.table(planned.sql, planned.inputs, setting, cancel=e.cancel)
+    return e.parts.executor.table(plan(e, bind(e, text, inputs), scans), e.setting, e.cancel)
 
 
 def count_where(e: Execution, table_: Table, plan_: ScanPlan, condition: str) -> int:
@@ -197,23 +173,16 @@ def count_nulls(e: Execution, table_: Table, plan_: ScanPlan, column: Column) ->
 def open_rows(e: Execution, text: str) -> Rows:
     """Start a query and stream its rows in batches of bounded size and exactly the announced schema."""
     bound = bind(e, text, parameters=e.parameters)
-    announced = wire_schema(described(e, bound))
-    planned = plan(e, bound)
-    config = e.parts.config
-    stream = e.parts.engine.stream(
-        planned.sql,
-        planned.inputs,
-        _setting(e, planned.asks_caller),
-        batch_rows=config.ingest.batch_rows,
-        cancel=e.cancel,
-    )
-    e.on_close(stream.close)
-    return Rows(announced, conform(stream, announced, config.engine.max_batch_bytes))
+    executor = e.parts.executor
+    announced = executor.schema(bound, e.setting)
+    running = executor.rows(plan(e, bound), announced, e.setting, e.cancel)
+    e.on_close(running.close)
+    return Rows(announced, running)
 
 
 # -- EXPLAIN ----------------------------------------------------------------------------------------------------------
 
-EXPLAIN_SCHEMA = pa.schema([pa.field("plan", pa.utf8(), nullable=False)])
+EXPLAIN_SCHEMA = explain_.PLAN_SCHEMA
 
 
 def explain(e: Execution, statement: s.Explain) -> Rows:
@@ -221,32 +190,12 @@ def explain(e: Execution, statement: s.Explain) -> Rows:
     inner = statement.inner
     if not isinstance(inner, s.Query):
         raise Unsupported("EXPLAIN takes a query")
-    started = time.perf_counter()
-    bound = bind(e, inner.text)
-    planned = plan(e, bound)
-    planning_ms = (time.perf_counter() - started) * 1000
+    started = e.parts.clock.monotonic()
+    planned = plan(e, bind(e, inner.text))
+    planning_ms = (e.parts.clock.monotonic() - started) * 1000
     as_json = statement.format == "json"
-    text = e.parts.engine.explain(
-        planned.sql, planned.inputs, _setting(e, planned.asks_caller), analyze=statement.analyze, as_json=as_json
-    )
-    figures = [asdict(p.figures) for p in planned.scans if isinstance(p, ScanPlan)]
-    if as_json:
-        plan_ = {"tables": figures, "planning_ms": round(planning_ms, 3), "engine": _engine_json(text)}
-        return rows_of(pa.table([[json.dumps(plan_)]], schema=EXPLAIN_SCHEMA))
-    return rows_of(pa.table([_explain_lines(figures, planning_ms, text)], schema=EXPLAIN_SCHEMA))
-
-
-def _engine_json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {"text": text}
-
-
-def _explain_lines(figures: list[dict[str, object]], planning_ms: float, engine: str) -> list[str]:
-    lines = [
-        "Scan {table} ({scope}): batches {batches_total}, pruned by range {pruned_by_range}, by Bloom {pruned_by_bloom}, "
-        "read {batches_read}; hot rows {hot_rows}; dead rows {dead_rows}".format(**f)
-        for f in figures
-    ]
-    return [*lines, f"Planned in {planning_ms:.2f} ms", *engine.splitlines()]
+    text = e.parts.executor.explain(planned, e.setting, analyze=statement.analyze, as_json=as_json)
+    figures = explain_.table_figures(planned)
+    shown = explain_.as_json if as_json else explain_.as_text
+    lines = [shown(figures, planning_ms, text)] if as_json else shown(figures, planning_ms, text).splitlines()
+    return rows_of(pa.table([lines], schema=EXPLAIN_SCHEMA))

@@ -28,7 +28,7 @@ test: $(READY)  ## Linters, types, layers, tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 perf: $(READY_PERF)  ## Measure against the peers
-	$(BIN)/python perf/run.py
+	$(BIN)/python -m perf.run
 
 clean:  ## Remove .venv and what the tools keep
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

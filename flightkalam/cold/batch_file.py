@@ -66,9 +66,11 @@ class Footer:
         record = (metadata.metadata or {}).get(FOOTER_KEY)
         if record is None:
             raise DataCorrupted(f"{name} is not a batch of this service: its footer does not say whose it is")
-        fields = json.loads(record)
-        fields["replaces"] = tuple(fields["replaces"])
-        return Footer(**fields)
+        try:
+            fields = json.loads(record)
+            return Footer(**{**fields, "replaces": tuple(fields["replaces"])})
+        except (ValueError, TypeError, KeyError) as e:
+            raise DataCorrupted(f"{name} is damaged: its footer cannot be read; restore it from a backup") from e
 
 
 def write_batch(

@@ -103,8 +103,9 @@ class FlightKalamServer(flight.FlightServerBase):
         assert row.put is not None
         upload = Upload(reader, context)
         result = row.put(call, row.decode(body), upload)
-        upload.drain()
+        # The answer first: some clients wait for it before they end their stream.
         writer.write(pa.py_buffer(result))
+        upload.drain()
 
     @answered
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[bytes]:

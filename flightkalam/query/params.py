@@ -20,8 +20,8 @@ from flightkalam.errors import InvalidValue, Unsupported
 from flightkalam.query.tree import Node
 from flightkalam.sql.text import quote_literal
 
-_EPOCH = dt.datetime(1970, 1, 1)
-_MICROS = dt.timedelta(microseconds=1)
+_DAYS_TO_2000 = 10_957
+_DAYS_OF_400_YEARS = 146_097
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,25 @@ def _blob(scalar: pa.Scalar) -> Literal:
     return _cast(escaped, "BLOB")
 
 
+# The engine's whole numbers for the ends of time.
+_FOREVER = {(1 << 31) - 1: "infinity", 1 - (1 << 31): "-infinity"}
+_FOREVER_MICROS = {(1 << 63) - 1: "infinity", 1 - (1 << 63): "-infinity"}
+
+
 def _date(scalar: pa.Scalar) -> Literal:
-    return _cast(scalar.cast(pa.date32()).as_py().isoformat(), "DATE")
+    days = int(scalar.cast(pa.date32()).value)
+    return _cast(_FOREVER.get(days) or " ".join(_day(days)).strip(), "DATE")
+
+
+def _day(days: int) -> tuple[str, str]:
+    """Days since 1970 as a date and its era, in the Gregorian calendar without end; Python's own ends in 9999.
+
+    400 years always have 146,097 days, so any day has a twin in the years 2000 to 2399.
+    """
+    eras, day = divmod(days - _DAYS_TO_2000, _DAYS_OF_400_YEARS)
+    twin = dt.date(2000, 1, 1) + dt.timedelta(days=day)
+    year = twin.year + 400 * eras
+    return f"{year if year > 0 else 1 - year:04}-{twin:%m-%d}", "" if year > 0 else "(BC)"
 
 
 def _time(scalar: pa.Scalar) -> Literal:
@@ -146,12 +163,12 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 def _timestamp(scalar: pa.Scalar) -> Literal:
     type_ = scalar.type
+    if type_.unit == "us" and scalar.value in _FOREVER_MICROS:
+        return _cast(_FOREVER_MICROS[scalar.value], "TIMESTAMPTZ" if type_.tz else "TIMESTAMP")
     seconds, rest = divmod(int(scalar.value), _PER_SECOND[type_.unit])
     nanos = rest * (1_000_000_000 // _PER_SECOND[type_.unit])
-    try:
-        whole = (_EPOCH + dt.timedelta(seconds=seconds)).isoformat(sep=" ")
-    except OverflowError:
-        raise InvalidValue("a timestamp parameter lies outside the years 1 to 9999") from None
+    days, second = divmod(seconds, 86_400)
+    whole = " ".join((*_day(days), f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}")).replace("  ", " ")
     if nanos % 1000:
         if type_.tz:
             raise InvalidValue("a timestamp parameter with a time zone has nanoseconds; microseconds are the finest kept")

@@ -92,7 +92,7 @@ def test_the_engine_reads_the_same_values_by_itself(type_: ColumnType, tmp_path:
         path = str(tmp_path / entry.file)
         with duckdb.connect() as engine:
             engine.execute("SET TimeZone='UTC'")
-            found = engine.execute("SELECT c FROM read_parquet(?) ORDER BY k", [path]).to_arrow_table()
+            found = engine.sql("SELECT c FROM read_parquet(?) ORDER BY k", params=[path]).to_arrow_table()
         read = found.column("c").cast(type_.storage).to_pylist()
         assert _comparable(read) == _comparable(column.to_pylist())
 
@@ -107,7 +107,9 @@ def _comparable(rows: list[Any]) -> str:
 
 
 def test_the_entry_says_what_is_in_the_file(tmp_path: Path) -> None:
-    table = file_table(PLAIN, [pa.array([5, 7], pa.int64()), pa.array(["a", None]), pa.array([None, None], pa.int32())], [False, True])
+    table = file_table(
+        PLAIN, [pa.array([5, 7], pa.int64()), pa.array(["a", None]), pa.array([None, None], pa.int32())], [False, True]
+    )
     entry = put(tmp_path, table, PLAIN, 4)
     assert (entry.number, entry.file, entry.rows, entry.tombstones) == (4, "batch-4.parquet", 2, 1)
     assert (entry.min_seq, entry.max_seq, entry.schema_version) == (100, 101, 1)
@@ -143,7 +145,7 @@ def test_row_groups_are_small_sorted_and_filtered_on_the_key(tmp_path: Path) -> 
 def test_every_compression_is_readable(tmp_path: Path, compression: str) -> None:
     table = plain_rows(9)
     entry = put(tmp_path, table, PLAIN, style=BatchStyle(4, compression))
-    assert get(tmp_path, entry, PLAIN).equals(table.select([*PLAIN.storage.names, SEQ, DELETED]))
+    assert get(tmp_path, entry, PLAIN).to_pydict() == table.to_pydict()
 
 
 def test_no_rows_are_a_file_too(tmp_path: Path) -> None:
@@ -203,7 +205,14 @@ def test_a_name_that_was_dropped_and_added_again_does_not_bring_the_values_back(
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(INT, BIGINT), (t.SMALLINT, t.DOUBLE), (t.REAL, t.DOUBLE), (t.DATE, t.TIMESTAMP), (t.decimal(4, 1), t.decimal(18, 3)), (INT, t.decimal(18, 3))],
+    [
+        (INT, BIGINT),
+        (t.SMALLINT, t.DOUBLE),
+        (t.REAL, t.DOUBLE),
+        (t.DATE, t.TIMESTAMP),
+        (t.decimal(4, 1), t.decimal(18, 3)),
+        (INT, t.decimal(18, 3)),
+    ],
     ids=str,
 )
 def test_a_widened_column_keeps_every_value(tmp_path: Path, old: ColumnType, new: ColumnType) -> None:

@@ -23,7 +23,7 @@ from flightkalam.model import types as t
 from flightkalam.model.predicate import Comparable, Predicate, comparable
 from flightkalam.model.types import ColumnType
 
-LAW = settings(max_examples=120, deadline=None, derandomize=True)
+LAW = settings(max_examples=60, deadline=None, derandomize=True)
 C, OTHER = 7, 8  # column ids
 Value = Comparable | None
 

@@ -1,6 +1,6 @@
-"""Publication: RocksDB commits, manifest.json follows, and what a crash or a stranger did in between is met at the next opening.
+"""Publication: RocksDB commits, manifest.json follows, and what a crash or a stranger did is met at the next opening.
 
-    edit ─ stage ─ [durable: committed] ─ publish ─ manifest.json ─ in_sync
+edit ─ stage ─ [durable: committed] ─ publish ─ manifest.json ─ in_sync
 """
 
 from __future__ import annotations

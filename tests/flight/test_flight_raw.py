@@ -137,6 +137,16 @@ class TestStatements:
         (answer,) = put_raw(server.port, [message])
         assert pb.DoPutUpdateResult.FromString(pb_result(answer)).record_count == 6
 
+    def test_the_answer_comes_before_the_client_ends_its_stream(self, client):
+        """Some clients wait for it before they close (T-52 the other way round): no deadlock."""
+        command = descriptor(pb.CommandStatementUpdate(query="INSERT 6"))
+        options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer token-ann")], timeout=10)
+        writer, reader = client.do_put(command, pa.schema([]), options)
+        result = pb.DoPutUpdateResult()
+        result.ParseFromString(reader.read().to_pybytes())
+        writer.close()
+        assert result.record_count == 6
+
     def test_a_prepared_update_without_a_stream(self, server, service):
         message = flight_data(message=pb.CommandPreparedStatementUpdate(prepared_statement_handle=b"INSERT 6"))
         (answer,) = put_raw(server.port, [message])

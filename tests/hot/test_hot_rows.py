@@ -114,7 +114,11 @@ class Machine(RuleBasedStateMachine):
         if tombstones:
             columns[DELETED] = pa.array([r.deleted for r in fresh], pa.bool_())
         table = pa.table(columns)
-        return table.cast(table.schema.set(len(columns) - 1, pa.field(DELETED, pa.bool_(), nullable=False))) if tombstones else table
+        return (
+            table.cast(table.schema.set(len(columns) - 1, pa.field(DELETED, pa.bool_(), nullable=False)))
+            if tombstones
+            else table
+        )
 
     def find(self, keys: list[tuple[Any, ...]]) -> list[int]:
         columns = [pa.array([k[i] for k in keys], c.type.storage) for i, c in enumerate(self.schema.key_columns)]
@@ -200,7 +204,7 @@ TestTwoKeys.settings = LAW
 
 
 def grown(hot: HotRows, n: int, schema: TableSchema) -> None:
-    for i in range(n):
+    for _ in range(n):
         table = pa.table({"1": pa.array([hot.n], pa.int32()), "2": pa.array(["v"])})
         hot.append(table, np.array([1_000 + hot.n], np.int64), schema.version)
 

@@ -8,9 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "table"))
 
-from table_world import World, shared_table  # noqa: E402 - lies beside the tests of the tables
+from table_world import World, shared_table
 
-from flightkalam import failpoints  # noqa: E402
+from flightkalam import failpoints
 
 
 @pytest.fixture

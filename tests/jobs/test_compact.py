@@ -63,12 +63,12 @@ def test_small_batches_become_one_run_that_does_not_overlap(world: World, table:
     for i in range(5):
         flushed(world, table, range(i, 50, 5), "a")
     before = world.see(table)
-    done = compactor(world, rows_per_batch=20).compact(table, None)
+    done = compactor(world, rows_per_batch=21).compact(table, None)
     batches = manifest(world, table).batches
-    assert [b.rows for b in batches] == [20, 20, 10]
+    assert [b.rows for b in batches] == [21, 21, 8]
     assert (done.batches_in, done.batches_out, done.rows_in, done.rows_out) == (5, 3, 50, 50)
     ranges = [(b.bounds[1].low, b.bounds[1].high) for b in batches]
-    assert ranges == [(0, 19), (20, 39), (40, 49)]
+    assert ranges == [(0, 20), (21, 41), (42, 49)]
     assert world.see(table) == before
     agree_with_files(world, table)
     assert files(world, table) == named(world, table)
@@ -247,8 +247,8 @@ def test_layouts_of_the_past_are_forgotten(world: World, table: Table) -> None:
 
 def test_rows_that_change_while_they_are_merged_are_superseded_where_they_are_now(world: World, table: Table) -> None:
     """T-10."""
-    flushed(world, table, range(0, 40, 2), "a")
-    flushed(world, table, range(1, 40, 2), "a")
+    for i in range(8):
+        flushed(world, table, range(i, 40, 8), "a")
     upsert(world, table, [4, 5], "b")  # marked before the compaction begins
     merged = 0
 
@@ -259,8 +259,8 @@ def test_rows_that_change_while_they_are_merged_are_superseded_where_they_are_no
         merged += 1
 
     failpoints.arm("compact.chunk_merged", write)
-    compactor(world, rows_per_batch=7).compact(table, None)
-    assert merged > 3
+    compactor(world, rows_per_batch=11).compact(table, None)
+    assert merged > 3 and len(manifest(world, table).batches) == 4
     expected = world.see(table)
     agree(world, table)
     world.reopen()  # the marks in the log were translated too
@@ -366,11 +366,11 @@ def test_old_files_that_come_back_bring_no_row_back(world: World, table: Table, 
 
 def test_only_the_last_batch_of_a_run_replaces_anything(world: World, table: Table) -> None:
     """A run that was cut short must not count for the whole."""
-    flushed(world, table, range(0, 20, 2), "a")
-    flushed(world, table, range(1, 20, 2), "a")
-    compactor(world, rows_per_batch=8).compact(table, None)
+    for i in range(5):
+        flushed(world, table, range(i, 50, 5), "a")
+    compactor(world, rows_per_batch=21).compact(table, None)
     batches = manifest(world, table).batches
-    assert [footer(world.folder(table), b.file).replaces for b in batches] == [(), (), (0, 1)]
+    assert [footer(world.folder(table), b.file).replaces for b in batches] == [(), (), (0, 1, 2, 3, 4)]
 
 
 def test_when_no_row_is_left_an_empty_batch_says_what_it_replaces(world: World, table: Table) -> None:
@@ -456,8 +456,8 @@ def test_a_vector_that_knows_more_than_the_versions_is_believed_and_counted(worl
 
 
 def test_a_cancelled_compaction_leaves_everything_as_it_was(world: World, table: Table) -> None:
-    flushed(world, table, range(0, 40, 2), "a")
-    flushed(world, table, range(1, 40, 2), "b")
+    for i in range(8):
+        flushed(world, table, range(i, 40, 8), "a")
     before, there, rows = manifest(world, table), files(world, table), world.see(table)
     cancelled, chunks = threading.Event(), 0
 
@@ -469,7 +469,7 @@ def test_a_cancelled_compaction_leaves_everything_as_it_was(world: World, table:
 
     failpoints.arm("compact.chunk_merged", count)
     with pytest.raises(Cancelled, match="nothing has changed"):
-        compactor(world, rows_per_batch=5).compact(table, None, cancelled=cancelled)
+        compactor(world, rows_per_batch=11).compact(table, None, cancelled=cancelled)
     assert chunks == 3
     assert manifest(world, table) == before
     assert files(world, table) == there

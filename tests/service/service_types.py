@@ -40,7 +40,8 @@ class Kind:
 
 def _decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
     most = 10**precision - 1
-    return st.integers(-most, most).map(lambda n: Decimal(n).scaleb(-scale))
+    # By text: arithmetic would round to the 28 digits of Python's default context.
+    return st.integers(-most, most).map(lambda n: Decimal(f"{n}E-{scale}"))
 
 
 def _float32(value: float) -> float:
@@ -74,7 +75,7 @@ KINDS = (
     Kind("f64", "DOUBLE", pa.float64(), FLOATS, EDGE_FLOATS),
     Kind("d1", "DECIMAL(1,0)", pa.decimal128(1, 0), _decimals(1, 0)),
     Kind("d9", "DECIMAL(9,2)", pa.decimal128(9, 2), _decimals(9, 2), (Decimal("9999999.99"),)),
-    Kind("d38", "DECIMAL(38,10)", pa.decimal128(38, 10), _decimals(38, 10), (Decimal(10**38 - 1).scaleb(-10),)),
+    Kind("d38", "DECIMAL(38,10)", pa.decimal128(38, 10), _decimals(38, 10), (Decimal(f"{10**38 - 1}E-10"),)),
     Kind("d380", "DECIMAL(38,0)", pa.decimal128(38, 0), _decimals(38, 0), (Decimal(-(10**38) + 1),)),
     Kind("d3838", "DECIMAL(38,38)", pa.decimal128(38, 38), _decimals(38, 38)),
     Kind("text", "TEXT", pa.utf8(), TEXTS, EDGE_TEXTS),
@@ -130,11 +131,11 @@ def _array(type_: pa.DataType, values: list[Any]) -> pa.Array:
         offsets = [0]
         for item in values:
             offsets.append(offsets[-1] + len(item or ()))
-        mask = pa.array([v is None for v in values])
+        mask = pa.array([v is None for v in values], pa.bool_())
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), inner, type=type_, mask=mask)
     if pa.types.is_struct(type_):
         children = [_array(f.type, [None if v is None else v[f.name] for v in values]) for f in type_]
-        return pa.StructArray.from_arrays(children, fields=list(type_), mask=pa.array([v is None for v in values]))
+        return pa.StructArray.from_arrays(children, fields=list(type_), mask=pa.array([v is None for v in values], pa.bool_()))
     return pa.array(values, type_)
 
 

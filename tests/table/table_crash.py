@@ -74,7 +74,7 @@ class CrashWorld:
         return self.world.writer.write_new(Mutation(table, None, rows, segment), record, publish)
 
     def drop(self, table: Table) -> None:
-        def remove(batch: Batch) -> None:
+        def remove(batch: Batch, versions: int) -> None:
             batch.delete("meta", _NEW + b"%d" % table.id)
             self.cleanup.dropped(batch, table)
 

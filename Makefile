@@ -25,7 +25,7 @@ test: $(READY)  ## Linters, types, layers, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -p no:randomly -n 2 --dist loadfile
 
 perf: $(READY_PERF)  ## Measure against the peers
 	$(BIN)/python -m perf.run

@@ -17,6 +17,8 @@ from flightkalam.auth.accounts import Accounts
 from flightkalam.auth.tokens import Tokens
 from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.providers import SYSTEM, Providers
+from flightkalam.catalog.state import FAMILY as CATALOG
+from flightkalam.catalog.state import table_key
 from flightkalam.clock import Clock, Snowflakes, SystemClock, node_number
 from flightkalam.cold.batch_file import BatchStyle
 from flightkalam.cold.manifests import Manifests
@@ -35,7 +37,7 @@ from flightkalam.model.schema import Table
 from flightkalam.query.duckdb_engine import DuckDBEngine
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
-from flightkalam.session import Service, maintenance
+from flightkalam.session import Service, maintenance, users
 from flightkalam.session.cache import Recent
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
@@ -115,7 +117,10 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     manifests = Manifests(store, clock, root / "cold", config.manifest.max_entries)
 
     def current(table_id: int) -> Table | None:
-        return catalog.state.tables.get(table_id)
+        # A drop takes the record away together with the rows, a moment before it is published: whoever loads a scope in
+        # between must not take a table without rows for an empty one.
+        kept = store.get(CATALOG, table_key(table_id)) is not None
+        return catalog.state.tables.get(table_id) if kept else None
 
     scopes = Scopes(hot_log, manifests, door, current, key_cache_bytes=config.manifest.key_cache_bytes)
     engine = _engine(config, root, ids)
@@ -217,6 +222,10 @@ def _upkeep(parts: Parts) -> Upkeep:
 
 def _register_providers(parts: Parts) -> None:
     parts.providers.register(SYSTEM, "jobs", maintenance.JOBS_SCHEMA, lambda _: maintenance.jobs_table(parts.jobs.list()))
+
+    parts.providers.register(
+        SYSTEM, "users", users.USERS_SCHEMA, lambda _: users.users_table(parts.accounts.list(dropped=True))
+    )
 
 
 def _ticket_key(store: Store) -> bytes:

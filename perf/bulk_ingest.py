@@ -18,9 +18,6 @@ from perf.result import NotPossible, Result, Target, interleaved, median, spread
 from perf.world import KEYED, World
 
 FREE, KEYED_NAME = "ingest", "ingest_keyed"
-_PG_TYPES = (
-    "k bigint PRIMARY KEY, amount float8, price float8, label text, number bigint, bucket int, noted timestamp, day date"
-)
 
 
 def measure_free(world: World) -> Result:
@@ -74,7 +71,7 @@ def _postgres(world: World, rows: pa.Table, keyed: bool) -> Callable[[], float]:
         with postgresql.connect(uri) as connection, connection.cursor() as cursor:
             cursor.execute("DROP TABLE IF EXISTS loaded")
             if keyed:
-                cursor.execute(f"CREATE TABLE loaded ({_PG_TYPES})")
+                cursor.execute(f"CREATE TABLE loaded ({data.COLUMNS_SQL})")
             connection.commit()
 
             def load() -> None:

@@ -23,6 +23,10 @@ SCHEMA = pa.schema(
         ("day", pa.date32()),
     ]
 )
+COLUMNS_SQL = (
+    "k BIGINT PRIMARY KEY, amount DOUBLE PRECISION, price DOUBLE PRECISION, label TEXT, "
+    "number BIGINT, bucket INTEGER, noted TIMESTAMP, day DATE"
+)
 _LABELS = 1_000
 _BUCKETS = 100
 _START_US = 1_700_000_000_000_000

@@ -24,10 +24,13 @@ _STOP_SECONDS = 60.0
 
 @dataclass
 class ServerProcess:
-    """:param seconds: from the start of the process to its ready line."""
+    """:param seconds: from the start of the process to its ready line.
+    :param processor_seconds: how much of it was spent working, which a busy machine does not lengthen.
+    """
 
     uri: str
     seconds: float
+    processor_seconds: float
     process: subprocess.Popen[str]
 
     def stop(self) -> None:
@@ -59,12 +62,18 @@ def start(arguments: Sequence[str], log: Path, environment: dict[str, str] | Non
     for line in process.stdout:
         found = _READY.search(line)
         if found is not None:
-            return ServerProcess(found[1], time.perf_counter() - started, process)
+            return ServerProcess(found[1], time.perf_counter() - started, _processor_seconds(process.pid), process)
         if time.perf_counter() - started > _READY_SECONDS:
             break
     process.kill()
     process.wait()
     raise RuntimeError(f"{' '.join(arguments)} did not become ready:\n{log.read_text()[-2_000:]}")
+
+
+def _processor_seconds(pid: int) -> float:
+    """User and system time of a process and its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _environment(bytecode: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from perf import data, servers
 from perf.postgres import Postgres
 from perf.servers import ServerProcess
 
+_LEFT_ALONE = "COMPACTION = 'manual', FLUSH_POLICY = 'rows:1000000000'"
 KEYED = {"x-kalam-primary-key": "k"}
 
 
@@ -107,14 +108,14 @@ class World:
     @cached_property
     def scanned(self) -> list[Path]:
         """The batch files of the cold table `scanned`."""
-        load_cold(self.connect(KEYED), "scanned", [data.reader(self.sizes.scan_rows)])
+        load_cold(self.connection, "scanned", [data.reader(self.sizes.scan_rows)])
         return files_of(self.data_dir, "scanned")
 
     @cached_property
     def in_order(self) -> list[Path]:
         """Batches of consecutive keys: each key lies in the range of one batch."""
         n = self.sizes.point_batch_rows
-        load_cold(self.connect(KEYED), "in_order", (data.reader(n, i * n) for i in range(self.sizes.point_batches)))
+        load_cold(self.connection, "in_order", (data.reader(n, i * n) for i in range(self.sizes.point_batches)))
         return files_of(self.data_dir, "in_order")
 
     @cached_property
@@ -122,7 +123,7 @@ class World:
         """Batches of random keys: every key lies in the range of every batch."""
         parts = data.permuted(self.point_rows).reshape(self.sizes.point_batches, -1)
         readers = (data.with_keys(part).to_reader(data.BATCH_ROWS) for part in parts)
-        load_cold(self.connect(KEYED), "at_random", readers)
+        load_cold(self.connection, "at_random", readers)
         return files_of(self.data_dir, "at_random")
 
     @property
@@ -133,10 +134,11 @@ class World:
 def load_cold(
     connection: flightsql.Connection, table: str, parts: Iterator[pa.RecordBatchReader] | list[pa.RecordBatchReader]
 ) -> None:
-    """Ingest each part and flush it to batches of its own."""
+    """Ingest each part and flush it to batches of its own, which stay as they are while they are measured."""
+    servers.run_sql(connection, f"CREATE TABLE {table} ({data.COLUMNS_SQL}) WITH ({_LEFT_ALONE})")
     with connection.cursor() as cursor:
-        for i, part in enumerate(parts):
-            cursor.adbc_ingest(table, part, mode="create" if i == 0 else "append")
+        for part in parts:
+            cursor.adbc_ingest(table, part, mode="append")
             servers.run_sql(connection, f"FLUSH TABLE {table} WAIT")
 
 

@@ -22,6 +22,7 @@ from flightkalam.cli.client import Connection
 from flightkalam.errors import InvalidValue, KalamError
 
 _BATCH_ROWS = 65_536
+_BATCH_BYTES = 4 << 20
 # The types of a CSV file are told from its first block, so that is a large one.
 _CSV_BLOCK = 32 << 20
 _ARROW_MAGIC = b"ARROW1"
@@ -133,15 +134,35 @@ class _Stream:
         empty = True
         try:
             for done, batch in self._source.batches:
-                rows += batch.num_rows
-                yield batch
-                empty = False
-                self._progress(done, self._source.size, rows)
+                for piece in pieces(batch):
+                    rows += piece.num_rows
+                    yield piece
+                    empty = False
+                    self._progress(done, self._source.size, rows)
         except Exception as error:
             self.failure = error
             raise
         if empty:  # the driver sends nothing at all, not even the command, for a stream without a batch
             yield pa.RecordBatch.from_pylist([], schema=self._source.schema)
+
+
+def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batch in parts that travel: gRPC refuses a message beyond its limit, 16 MiB with this driver."""
+    share = _BATCH_BYTES / max(batch.nbytes, 1)
+    rows = max(1, min(_BATCH_ROWS, int(batch.num_rows * share)))
+    if rows >= batch.num_rows:
+        yield batch
+        return
+    for start in range(0, batch.num_rows, rows):
+        yield _on_its_own(batch.slice(start, rows))
+
+
+def _on_its_own(part: pa.RecordBatch) -> pa.RecordBatch:
+    """A copy of a slice; the driver would send the whole text that a slice points into, with each of them."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, part.schema) as stream:
+        stream.write_batch(part)
+    return pa.ipc.open_stream(sink.getvalue()).read_next_batch()
 
 
 # ---------------------------------------------------------------------------------------------------------------

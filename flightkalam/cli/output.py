@@ -156,17 +156,21 @@ def _by_name(output: Path | None) -> Format | None:
 
 @contextmanager
 def _opened(output: Path | None) -> Iterator[IO[bytes]]:
+    """A file appears under its name when it is whole; a query that fails leaves an earlier one as it was."""
     if output is None:
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    unfinished = output.with_name(f"{output.name}.part")
     try:
-        sink = output.open("wb")
+        with unfinished.open("wb") as sink:
+            yield sink
+        unfinished.replace(output)
     except OSError as error:
-        raise InvalidValue(f'cannot write "{output}": {error.strerror}') from None
-    with sink:
-        yield sink
+        raise InvalidValue(f'cannot write "{output}": {error.strerror or error}') from None
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 class _TextOver:

@@ -141,7 +141,7 @@ class Compactor:
             self._install(run)
         except BaseException:
             if scope.state is state:  # not installed: the files are nobody's
-                installs.discard(self._scopes, scope, run.written)
+                installs.discard(self._scopes, scope)
             raise
         installs.publish(self._scopes, scope, table.qualified)
         failpoints.hit("compact.published")
@@ -173,10 +173,10 @@ class Compactor:
                     batch.put("log", loaded.key, loaded.changed)
             since = door.ids.take(1)
             batch.put("meta", LAST_SEQ, since.to_bytes(8, "big"))
-            failpoints.hit("compact.before_commit")
-            position = door.append(batch, since)
-            manifests.committed(entry)
             hot = state.hot.with_cold_marks(run.translated(state.hot.cold_marks.values()))
+            failpoints.hit("compact.before_commit")
+            position = door.append(batch, since)  # what could fail has been done: the swap follows
+            manifests.committed(entry)
             scope.swap(ScopeState(state.layout + 1, manifest, hot, since), door.oldest_pin())
         failpoints.hit("compact.appended")
         door.wait(position)

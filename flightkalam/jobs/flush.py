@@ -99,7 +99,7 @@ class Flusher:
                 self._install(scope, table, state, written, vectors, watermark, n)
             except BaseException:
                 if scope.state is state:  # not installed: the files are nobody's
-                    installs.discard(self._scopes, scope, [w.entry for w in written])
+                    installs.discard(self._scopes, scope)
                 raise
             files = [g.source for g in state.hot.segments if g.source is not None and g.start < n]
             self._publish(scope, table, state.manifest, watermark, files)
@@ -161,6 +161,7 @@ class Flusher:
         edit = ManifestEdit(add=tuple(w.entry for w in written), vectors=vectors, flushed_seq=watermark)
         with scope.lock:
             places = _places(written, n)
+            hot = remaining(state.hot, n, watermark, places)
             with door.mutex:
                 if self._scopes.current(table.id) is None:
                     raise Cancelled(f'table "{table.qualified}" was dropped during the flush')
@@ -169,9 +170,8 @@ class Flusher:
                 entry = self._scopes.manifests.stage(batch, manifest, scope.folder)
                 self._repoint_log(batch, scope, table, state.hot, places, watermark)
                 failpoints.hit("flush.before_commit")
-                position = door.append(batch, None)
+                position = door.append(batch, None)  # what could fail has been done: the swap follows
                 self._scopes.manifests.committed(entry)
-                hot = remaining(state.hot, n, watermark, places)
                 scope.swap(ScopeState(state.layout + 1, manifest, hot), door.oldest_pin())
         failpoints.hit("flush.appended")
         door.wait(position)
@@ -191,8 +191,9 @@ class Flusher:
             batch.put("log", loaded.key, log.encode(entry))
 
     def _publish(self, scope: OpenScope, table: Table, old: Manifest, watermark: int, files: list[str]) -> None:
-        """Step 4.  Whatever fails here is done again when the scope is next opened."""
+        """Step 4.  Whatever fails here is done again by the next flush, or when the scope is next opened."""
         scopes = self._scopes
+        scope.swept = False
         installs.publish(scopes, scope, table.qualified)
         batch = Batch()
         scopes.log.trim(batch, scope.scope, watermark, files)
@@ -200,6 +201,7 @@ class Flusher:
         scopes.door.store.commit(batch)
         failpoints.hit("flush.trimmed")
         scopes.log.remove_files(files)
+        scope.swept = True
         installs.leave(scopes, scope, old)
 
 

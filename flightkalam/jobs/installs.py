@@ -6,11 +6,12 @@ reader may still use; nobody's, because a crash or an error came before the comm
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from flightkalam import failpoints
 from flightkalam.cold import paths
-from flightkalam.cold.manifest import BatchEntry, Manifest
+from flightkalam.cold.manifest import Manifest
 from flightkalam.errors import KalamError
 from flightkalam.hot.segments import file_of
 from flightkalam.model.schema import TableSchema
@@ -91,14 +92,19 @@ def _remove(scope: OpenScope, files: Iterable[str]) -> None:
         log.warning("old_files_left", scope=scope.scope.label, error=str(e))
 
 
-def discard(scopes: Scopes, scope: OpenScope, entries: Iterable[BatchEntry]) -> None:
-    """Remove the batches of an install that did not happen.
+def discard(scopes: Scopes, scope: OpenScope) -> None:
+    """Remove what an install that did not happen has written: files above every number that was ever committed.
 
     When the store has failed it may have happened after all (T-15): then the next start, which knows, removes them or not.
     """
-    if scopes.door.store.healthy:
-        for entry in entries:
-            objects.remove(scope.folder / entry.file)
+    if not scopes.door.store.healthy:
+        return
+    manifest = scope.state.manifest
+    with contextlib.suppress(KalamError, OSError):  # swept at the next start
+        for path in scope.folder.iterdir():
+            number = paths.batch_number(path.name)
+            if (number is not None and number > manifest.max_batch) or path.name == paths.vectors_name(manifest.version + 1):
+                objects.remove(path)
 
 
 def bloom_columns(schema: TableSchema, chosen: tuple[str, ...] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,12 +24,14 @@ from flightkalam.session.transactions import Transaction
 from flightkalam.sql import parse
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import referenced_params, substitute_params
+from flightkalam.table.scopes import TableGone
 
 SESSION_STATEMENTS = (s.Use, s.Set, s.Reset)
 TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback)
 # What takes part in a transaction; everything else commits by itself.
 _IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
 EMPTY = pa.schema([])
+_SECRETS = re.compile("password", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Runner:
     # -- understanding -----------------------------------------------------------------------------------------
 
     def parse(self, text: str) -> s.Statement:
+        if _SECRETS.search(text):  # passwords stay out of every cache
+            return self._parse_new(text)
         return self.parts.statements.get(text, self._parse_new)
 
     def _parse_new(self, text: str) -> s.Statement:
@@ -120,12 +125,22 @@ class Runner:
         if run is None:
             raise BadRequest("the statement returns no rows; run it as an update")
         with self._turn(statement):
-            e = self._execution(statement, literals)
             try:
-                return run(e, statement), e
-            except BaseException:
-                e.close()
-                raise
+                return self._started(run, statement, literals)
+            except TableGone:
+                if self.transaction is not None:
+                    raise
+            with self.parts.scopes.door.mutex:
+                pass  # whoever dropped or replaced the table is about to say so
+            return self._started(run, statement, literals)
+
+    def _started(self, run: Callable[..., Rows], statement: s.Statement, literals: Sequence[Literal]) -> tuple[Rows, Execution]:
+        e = self._execution(statement, literals)
+        try:
+            return run(e, statement), e
+        except BaseException:
+            e.close()
+            raise
 
     def update(self, text: str, batches: Iterable[pa.RecordBatch] | None = None) -> int:
         """Run a statement for its count."""

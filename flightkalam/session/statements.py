@@ -12,7 +12,7 @@ from flightkalam.auth.authorise import Action
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
-from flightkalam.session import checks, ddl, dml, maintenance, reads, returning, writes
+from flightkalam.session import checks, ddl, dml, maintenance, reads, returning, users, writes
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.session.writes import Written
@@ -121,6 +121,10 @@ TABLE: dict[type[s.Statement], Row] = {
     s.CreateNamespace: _count(ddl.create_namespace),
     s.DropNamespace: _count(ddl.drop_namespace),
     s.Comment: _count(ddl.comment),
+    s.CreateUser: _count(users.create_user),
+    s.AlterUser: _count(users.alter_user),
+    s.DropUser: _count(users.drop_user),
+    s.ShowUsers: _table(users.show_users),
 }
 
 

@@ -78,7 +78,7 @@ class Store:
         self._done = threading.Condition(self._lock)
         self._appended = 0
         self._synced = 0
-        self._failed: BaseException | None = None
+        self._failed: str | None = None  # the text alone: an error's traceback would keep the database open
         self._closing = False
         self._listeners: list[Callable[[int], None]] = []
         self._thread = threading.Thread(target=self._sync_loop, name="kalam-sync", daemon=True)
@@ -190,7 +190,7 @@ class Store:
             raise TryAgain("the service is shutting down", sqlstate="57P01")
 
     def _fail(self, error: BaseException) -> None:
-        self._failed = error
+        self._failed = str(error)
         self._done.notify_all()
         self._wake.notify_all()
 

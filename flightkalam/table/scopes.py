@@ -33,6 +33,10 @@ from flightkalam.table.door import CommitDoor
 from flightkalam.table.key_cache import KeyCache
 
 
+class TableGone(Conflict):
+    """The table was dropped after the statement had resolved its name: resolve it again."""
+
+
 @dataclass(frozen=True)
 class ScopeState:
     """One layout of a scope: which rows are hot and which batches count.
@@ -150,7 +154,7 @@ class Scopes:
         manifest = self.manifests.get(scope)
         hot = self.log.load(scope, manifest.flushed_seq)
         if self.current(table.id) is None:  # looked at last: a drop deletes rows and manifests in one commit
-            raise Conflict(f'table "{table.qualified}" was dropped while the statement ran')
+            raise TableGone(f'table "{table.qualified}" was dropped or replaced while the statement began; run it again')
         return OpenScope(scope, folder, ScopeState(0, manifest, hot))
 
     def opened(self) -> list[OpenScope]:

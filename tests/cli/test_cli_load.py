@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flightkalam.cli.loading import CsvOptions, Mode, TableName, headers, mode_of, opened
+from flightkalam.cli.loading import CsvOptions, Mode, TableName, headers, mode_of, opened, pieces
 from flightkalam.cli.loading import OnConflict as On
 from flightkalam.errors import InvalidValue
 
@@ -43,6 +43,14 @@ class TestKindsOfFiles:
         said = run("load", path, "--table", table, "--key", "k")
         assert said.code == 0 and f"{name}: 3 rows" in said.err
         assert run("sql", f"SELECT * FROM {table} ORDER BY k").out == '"k","v"\n1,"a"\n2,\n3,"c"\n'
+
+    def test_batches_beyond_a_messages_limit_travel_in_parts(self, run, table, tmp_path: Path):
+        rows = pa.table({"k": range(40_000), "v": ["x" * 1000] * 40_000})
+        with pa.ipc.new_file(tmp_path / "x.arrow", rows.schema) as writer:
+            writer.write_table(rows)  # one batch of 40 MB
+        said = run("load", tmp_path / "x.arrow", "-t", table)
+        assert said.code == 0, said.err
+        assert run("sql", f"SELECT count(*) AS n, sum(k) AS s FROM {table}").out == '"n","s"\n40000,"799980000"\n'
 
     def test_a_file_without_rows_makes_an_empty_table(self, run, table, tmp_path: Path):
         assert run("load", parquet(tmp_path / "x.parquet", ROWS.slice(0, 0)), "-t", table).code == 0
@@ -113,6 +121,13 @@ class TestTables:
 
 
 class TestRules:
+    def test_pieces_are_bounded_in_rows_and_bytes_and_lose_nothing(self):
+        wide = pa.record_batch({"v": ["x" * 1_000_000] * 9 + ["y"]})
+        assert [p.num_rows for p in pieces(wide)] == [4, 4, 2]
+        long = pa.record_batch({"k": range(200_000)})
+        assert [p.num_rows for p in pieces(long)] == [65_536, 65_536, 65_536, 3_392]
+        assert pa.Table.from_batches(pieces(long)).equals(pa.Table.from_batches([long]))
+
     @pytest.mark.parametrize(
         ("given", "namespace", "name"),
         [("t", None, "t"), ("n.t", "n", "t"), ('"a.b"."c ""d"""', "a.b", 'c "d"'), ('n."t"', "n", "t")],

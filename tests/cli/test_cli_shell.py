@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -108,12 +109,14 @@ def test_without_a_terminal_it_refers_to_the_command_for_scripts(run):
 
 
 def test_at_a_terminal(server: LiveServer, tmp_path: Path):
-    """Two lines make one statement, and `\\q` leaves with 0."""
+    """Two lines make one statement, Ctrl-C ends one and not the shell, and `\\q` leaves with 0."""
     environment = os.environ | {"FLIGHTKALAM_PASSWORD": PASSWORD, "FLIGHTKALAM_URI": server.uri, "TERM": "xterm"}
+    command = [sys.executable, "-m", "flightkalam", "shell", "--history", str(tmp_path / "history")]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    command = [sys.executable, "-m", "flightkalam", "shell", "--history", str(tmp_path / "history")]
-    process = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_own_terminal
+    )
     try:
         os.close(theirs)
         _until(ours, b"flightkalam>")
@@ -121,6 +124,11 @@ def test_at_a_terminal(server: LiveServer, tmp_path: Path):
         _until(ours, b"...")
         os.write(ours, b"7 AS n;\r")
         _until(ours, b"42")
+        os.write(ours, b"SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b;\r")
+        _until(ours, b"1000000) b;")
+        time.sleep(2)
+        os.write(ours, b"\x03")
+        _until(ours, b"cancelled")
         os.write(ours, b"\\q\r")
         assert process.wait(timeout=20) == 0
     finally:
@@ -128,6 +136,12 @@ def test_at_a_terminal(server: LiveServer, tmp_path: Path):
         process.wait()
         os.close(ours)
     assert oct((tmp_path / "history").stat().st_mode)[-3:] == "600"
+
+
+def _own_terminal() -> None:
+    """Ctrl-C reaches a process by its controlling terminal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _until(terminal: int, wanted: bytes, seconds: float = 30) -> None:

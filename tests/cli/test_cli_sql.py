@@ -112,6 +112,13 @@ class TestFiles:
         said = run("sql", "SELECT 1; SELECT 2", "--format", "arrow", "-o", tmp_path / "x.arrow")
         assert said.code == 1 and "holds one" in said.err
 
+    def test_a_query_that_fails_leaves_an_earlier_file_as_it_was(self, run, tmp_path: Path):
+        path = tmp_path / "x.csv"
+        run("sql", "SELECT 1 AS a", "-o", path)
+        said = run("sql", "SELECT 2 AS a; SELECT * FROM missing", "-o", path)
+        assert said.code == 1 and path.read_text() == '"a"\n1\n'
+        assert list(tmp_path.iterdir()) == [path]
+
     def test_a_place_that_cannot_be_written_is_named(self, run, tmp_path: Path):
         said = run("sql", "SELECT 1", "-o", tmp_path / "none" / "x.csv")
         assert said.code == 1 and "x.csv" in said.err

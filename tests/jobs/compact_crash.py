@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "table"))
 from compact_support import WEEK_US, compactor, flushed
 from table_world import HandClock, World, shared_table
 
-from flightkalam import failpoints
+from flightkalam import failpoints, telemetry
+from flightkalam.config import LogConfig
 from flightkalam.errors import DiskFull, KalamError
 from flightkalam.table.mutate import OnConflict
 
@@ -142,6 +143,10 @@ def _child(case: dict[str, Any]) -> int:
 
 
 def serve() -> None:
+    import pyarrow.dataset
+
+    assert len(pyarrow.array([1])) == 1  # loads what every child would load again
+    telemetry.configure(LogConfig(level="error"))  # the log's place is the answers' place
     for line in sys.stdin:
         case = json.loads(line)
         child = os.fork()

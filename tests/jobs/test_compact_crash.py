@@ -100,7 +100,7 @@ def test_the_places_are_passed(hits: dict[str, int]) -> None:
 @pytest.mark.parametrize("action", ["crash", "io_error", "disk_full"])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_failure_loses_nothing_and_brings_nothing_back(cases: Cases, hits: dict[str, int], place: str, action: str) -> None:
-    for hit in sorted({1, 2, hits[place] - 1, hits[place]} & set(range(1, hits[place] + 1))):
+    for hit in sorted({1, hits[place]} if action == "crash" else {hits[place]}):
         with scratch_folder() as root:
             status = cases.run(root, target=[place, hit], action=action)
             assert status == (CRASHED if action == "crash" else 0), (root / "stderr").read_text()

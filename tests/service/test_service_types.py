@@ -68,7 +68,7 @@ def test_random_values_of_every_type_come_back_exactly(tmp_path: Path, way: str)
     try:
         client = world.adbc()
 
-        @EXAMPLES
+        @settings(EXAMPLES, max_examples=4 if way == "literals" else 12)
         @given(tables())
         def each(rows: pa.Table) -> None:
             name = next(_names)
@@ -147,8 +147,11 @@ def test_create_table_as_keeps_type_and_values(world: World, wire: Adbc, kind: K
     copy = next(_names)
     wire.run(f"CREATE TABLE {copy} AS SELECT * FROM {name}")
     assert_same(read(wire, copy), rows)
-    one, two = (wire.run(f"DESCRIBE {t}").rows.column("column_type").to_pylist() for t in (name, copy))
-    assert one == two
+    described = wire.run(f"DESCRIBE {copy}").rows
+    assert described is not None
+    # To queries a JSON column is text: what they make of it is a text column.
+    expected = "TEXT" if kind.sql == "JSON" else kind.sql
+    assert described.column("column_type").to_pylist()[1].replace('"', "") == expected
     wire.run(f"INSERT INTO {copy} SELECT * REPLACE (id + 1000 AS id) FROM {name}")
     world.flush()
     assert_same(read(wire, copy).slice(rows.num_rows).drop_columns("id"), rows.drop_columns("id"))

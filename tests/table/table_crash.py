@@ -399,8 +399,9 @@ def serve() -> None:
         case = json.loads(line)
         child = os.fork()
         if child == 0:
-            sys.stderr = (Path(case["root"]) / "stderr").open("w")
-            os.dup2(sys.stderr.fileno(), 2)
+            output = os.open(Path(case["root"]) / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for descriptor in (1, 2):
+                os.dup2(output, descriptor)
             try:
                 hits = run_case(case)
                 (Path(case["root"]) / "hits").write_text(json.dumps(hits))

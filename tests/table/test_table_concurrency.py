@@ -1,4 +1,4 @@
-"""Threads at the doors: one key has one winner, commit order is `_seq` order, and readers neither wait nor see half of anything.
+"""Threads at the doors: one key has one winner, commit order is `_seq` order, readers neither wait nor see half of anything.
 
 Nothing here depends on timing to pass; what may overlap is made to overlap by a failpoint, or happens often enough.
 """

@@ -80,6 +80,7 @@ class Writer:
             self._sink.write(b"\n")
         self._written += 1
         _WRITERS[self._format](self, result.schema, result.batches)
+        self._sink.flush()  # who reads the pipe need not wait for the next statement
 
     def _say_changed(self, statement: str, changed: int) -> None:
         if self._format is Format.TABLE:

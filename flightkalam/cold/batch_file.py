@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,8 @@ from flightkalam.cold.manifest import BatchEntry
 from flightkalam.errors import DataCorrupted
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import combined
-from flightkalam.model.schema import DELETED, FIELD_ID, SEQ, TableSchema
+from flightkalam.model.predicate import Comparable, comparable
+from flightkalam.model.schema import DELETED, FIELD_ID, SEQ, Column, TableSchema
 from flightkalam.storage import objects
 
 FOOTER_KEY = b"flightkalam"
@@ -154,6 +156,7 @@ class BatchReader:
     def __init__(self, footers: int = 4096) -> None:
         self._lock = threading.Lock()
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._bounds: OrderedDict[tuple[str, int, str], list[tuple[Any, Any]]] = OrderedDict()
         self._limit = footers
 
     def metadata(self, path: Path, identity: str) -> pq.FileMetaData:
@@ -200,6 +203,49 @@ class BatchReader:
             table = file.read_row_groups(list(chosen), columns=list(wanted.values()), use_threads=False)
         columns = [_under(schema, name, table, wanted.get(name)) for name in names]
         return pa.table(columns, names=list(names))
+
+    def groups_of(self, path: Path, entry: BatchEntry, column: Column, value: Comparable) -> list[int]:
+        """The row groups whose bounds of a column admit a value; all where the footer has no bounds for it."""
+        bounds = self._group_bounds(path, entry, column)
+        return [i for i, (low, high) in enumerate(bounds) if low is None or (low <= value <= high)]
+
+    def _group_bounds(self, path: Path, entry: BatchEntry, column: Column) -> list[tuple[Any, Any]]:
+        key = (entry.uuid, column.id, column.type.name)
+        with self._lock:
+            found = self._bounds.get(key)
+        if found is None:
+            found = _read_group_bounds(self.metadata(path, entry.uuid), column)
+            with self._lock:
+                self._bounds[key] = found
+                while len(self._bounds) > self._limit:
+                    self._bounds.popitem(last=False)
+        return found
+
+    def places_of(self, path: Path, entry: BatchEntry, groups: Sequence[int]) -> np.ndarray:
+        """Row numbers in the batch of the rows of some row groups, int64[n]."""
+        metadata = self.metadata(path, entry.uuid)
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        starts = np.concatenate(([0], np.cumsum(sizes)))
+        return np.concatenate([np.arange(starts[i], starts[i + 1]) for i in groups])
+
+
+def _read_group_bounds(metadata: pq.FileMetaData, column: Column) -> list[tuple[Any, Any]]:
+    """(low, high) of each row group in comparable form; (None, None) where nothing certain is known."""
+    stored = stored_names(metadata).get(column.id)
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if stored is None or stored not in names:
+        return [(None, None)] * metadata.num_row_groups
+    place = names.index(stored)
+    type_ = metadata.schema.to_arrow_schema().field(stored).type
+    out: list[tuple[Any, Any]] = []
+    for i in range(metadata.num_row_groups):
+        statistics = metadata.row_group(i).column(place).statistics
+        known = statistics is not None and statistics.has_min_max and type_ == column.type.storage
+        low, high = (None, None)
+        if known:
+            low, high = (comparable(pa.scalar(v, type_), column.type) for v in (statistics.min, statistics.max))
+        out.append((low, high) if low is not None and high is not None else (None, None))
+    return out
 
 
 def _under(schema: TableSchema, name: str, table: pa.Table, source: str | None) -> pa.ChunkedArray:

@@ -122,6 +122,11 @@ class Manifests:
         self._store.append(batch)
         self._remember(synced)
 
+    def rewrite(self, scope: Scope) -> None:
+        """Leave no trace on disk of a scope's earlier manifests, whose bounds are values."""
+        key = scope_bytes(scope)
+        self._store.rewrite(FAMILY, key, prefix_end(key))
+
     def drop_table(self, batch: Batch, table_id: int) -> None:
         prefix = table_bytes(table_id)
         batch.delete_range(FAMILY, prefix, prefix_end(prefix))

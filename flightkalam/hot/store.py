@@ -66,6 +66,11 @@ class HotLog:
         for file in files:
             batch.delete(FAMILY, log_keys.segment_key(scope.table_id, file))
 
+    def rewrite(self, scope: Scope) -> None:
+        """Leave no trace on disk of the entries of a scope that were deleted."""
+        prefix = log_keys.entry_prefix(scope)
+        self._store.rewrite(FAMILY, prefix, prefix_end(prefix))
+
     def drop_table(self, batch: Batch, table_id: int) -> None:
         """Delete everything the log holds of a table; its segment files remain for `remove_files`."""
         for prefix in (

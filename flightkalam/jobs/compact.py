@@ -161,6 +161,7 @@ class Compactor:
         scope, state, door, manifests = run.scope, run.scope.state, self._scopes.door, self._scopes.manifests
         early = list(_repointed(self._scopes, run, state.manifest.flushed_seq))
         seen = early[-1].first_seq if early else state.manifest.flushed_seq
+        failpoints.hit("compact.before_install")
         with scope.lock, door.mutex:
             if self._scopes.current(run.table.id) is None:
                 raise Cancelled(f'table "{run.table.qualified}" was dropped during the compaction')

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,23 @@ _DAYS_TO_2000 = 10_957
 _DAYS_OF_400_YEARS = 146_097
 
 
+_WHOLE = re.compile(r"-?[0-9]{1,38}")
+
+
 @dataclass(frozen=True, slots=True)
 class Literal:
     """One value: its SQL text, which is one operand wherever it stands, and its node in the engine's tree."""
 
     sql: str
     node: Node | None = None
+
+    @property
+    def kind(self) -> str:
+        """What a result's types can depend on: for whole numbers and texts their kind, for the rest the very value."""
+        if _WHOLE.fullmatch(self.sql):
+            size = abs(int(self.sql))
+            return "int" if size < 2**31 else "bigint" if size < 2**63 else self.sql
+        return "text" if self.sql[:1] == "'" and self.sql[-1:] == "'" else self.sql
 
 
 NULL = Literal("NULL", {"class": "CONSTANT", "literal": {"kind": "NULL_LITERAL"}})
@@ -167,6 +179,8 @@ def _timestamp(scalar: pa.Scalar) -> Literal:
         return _cast(_FOREVER_MICROS[scalar.value], "TIMESTAMPTZ" if type_.tz else "TIMESTAMP")
     seconds, rest = divmod(int(scalar.value), _PER_SECOND[type_.unit])
     nanos = rest * (1_000_000_000 // _PER_SECOND[type_.unit])
+    if abs(seconds) > (1 << 63) // 1_000_000:
+        raise InvalidValue("a timestamp parameter lies beyond what 64 bits of microseconds hold")
     days, second = divmod(seconds, 86_400)
     whole = " ".join((*_day(days), f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}")).replace("  ", " ")
     if nanos % 1000:

@@ -87,18 +87,20 @@ class Bound:
 
     :param pieces: text, and in between the numbers of the requests whose relation stands there.
     :param inputs: Arrow relations by their generated name.
+    :param shape: the text with the kinds of its parameters in the places of their values.
     """
 
     pieces: tuple[str | int, ...]
     requests: tuple[ScanRequest, ...]
     inputs: Mapping[str, pa.Table]
     asks_caller: bool
+    shape: str
 
     @property
     def signature(self) -> tuple[object, ...]:
         """What the result's schema depends on."""
         tables = tuple((r.table.id, r.table.schema.version, r.shows.hidden) for r in self.requests)
-        return (self.pieces, tables, tuple((n, t.schema) for n, t in self.inputs.items()))
+        return (self.shape, tables, tuple((n, t.schema) for n, t in self.inputs.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +190,14 @@ class _Binder:
         self.requests: list[ScanRequest] = []
         self.inputs: dict[str, pa.Table] = {}
         self.asks_caller = False
+        self.shape = ""
 
     def statement(self, guarded: Guarded, values: Sequence[Literal]) -> Bound:
         text = self.text(guarded, values, None, ())
         pieces: list[str | int] = []
         for i, part in enumerate(text.split(_SLOT)):
             pieces.append(int(part) if i % 2 else part)
-        return Bound(tuple(pieces), tuple(self.requests), self.inputs, self.asks_caller)
+        return Bound(tuple(pieces), tuple(self.requests), self.inputs, self.asks_caller, self.shape or text)
 
     def text(
         self, guarded: Guarded, values: Sequence[Literal], namespace: str | None, views: tuple[tuple[str, str], ...]
@@ -214,9 +217,11 @@ class _Binder:
             changes.append((table.start, table.end, named(body, table)))
         changes += _unqualified(guarded, relations)
         changes += hide_in_stars(guarded, {i: s for i, s in shows.items() if s.hidden})
-        for p in guarded.parameters:
-            changes.append((p.start, p.end, f" {values[p.index - 1].sql} "))
-        return splice(guarded.text, changes)
+        if not guarded.parameters:
+            return splice(guarded.text, changes)
+        given = [(p, values[p.index - 1]) for p in guarded.parameters]
+        self.shape = splice(guarded.text, changes + [(p.start, p.end, f" {_SLOT}{v.kind}{_SLOT} ") for p, v in given])
+        return splice(guarded.text, changes + [(p.start, p.end, f" {v.sql} ") for p, v in given])
 
     def _shows(self, guarded: Guarded, relations: Sequence[Relation]) -> dict[int, Shown]:
         return {

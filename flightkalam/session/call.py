@@ -13,7 +13,7 @@ from flightkalam.session.session import Session
 
 
 class Call:
-    """Meets the wire's `Session` protocol; writes are done once per idempotency key."""
+    """Meets the wire's `Session` protocol; writes are done once per idempotency key, which inside a transaction is COMMIT's."""
 
     def __init__(self, session: Session, headers: Mapping[str, str]) -> None:
         self.session = session
@@ -28,15 +28,19 @@ class Call:
         return self.session.parts.receipts.once(self.session.identity.user_id, self._key, run)
 
     def update(self, sql: str, transaction: bytes | None) -> int:
-        return self._unless_inside(transaction, lambda receipt: self.session.update(sql, transaction, receipt))
+        if self._key is None or not self.session.takes_key(sql, transaction):
+            return self.session.update(sql, transaction)
+        return self._ended_once(None, lambda receipt: self.session.update(sql, transaction, receipt))
 
     def update_prepared(self, handle: bytes, parameters: Iterator[pa.RecordBatch] | None) -> int:
-        inside = self.session.in_transaction(handle)
-        return self._unless_inside(inside, lambda receipt: self.session.update_prepared(handle, parameters, receipt))
+        if self._key is None or not self.session.takes_key_prepared(handle):
+            return self.session.update_prepared(handle, parameters)
+        return self._ended_once(None, lambda receipt: self.session.update_prepared(handle, parameters, receipt))
 
-    def _unless_inside(self, transaction: object, run: Callable[[Receipt | None], int]) -> int:
-        """Inside a transaction the key belongs to COMMIT."""
-        return run(None) if transaction is not None else self._once(run)
+    def _ended_once(self, transaction: bytes | None, run: Callable[[Receipt | None], int]) -> int:
+        """Write once; a COMMIT that has been done before leaves the repeated transaction rolled back."""
+        with self.session.rolled_back_at_end(transaction):
+            return self._once(run)
 
     def ingest(
         self,
@@ -45,10 +49,13 @@ class Call:
         batches: Iterator[pa.RecordBatch],
         headers: Mapping[str, str],
     ) -> int:
+        if self.session.ingests_in_transaction:
+            return self.session.ingest(request, schema, batches, headers)
         return self._once(lambda receipt: self.session.ingest(request, schema, batches, headers, receipt))
 
     def end(self, transaction: bytes, commit: bool) -> None:
-        if commit:
-            self._once(lambda receipt: self.session.end(transaction, True, receipt))
+        """A COMMIT of nothing is no write and leaves the key for one that is."""
+        if commit and self.session.may_have_written(transaction):
+            self._ended_once(transaction, lambda receipt: self.session.end(transaction, True, receipt))
         else:
-            self.session.end(transaction, False)
+            self.session.end(transaction, commit)

@@ -29,6 +29,7 @@ from flightkalam.session.execution import Execution
 from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.session.writes import Written
 from flightkalam.sql import statements as s
+from flightkalam.sql.lexer import Kind, lex
 from flightkalam.sql.text import quote_ident
 from flightkalam.table.mutate import HeadMoved, Mutation, OnConflict, check_rows, duplicate_key
 from flightkalam.table.staging import Staged, stage
@@ -63,7 +64,9 @@ Compute = Callable[[Execution], Change]
 def settle(e: Execution, table: Table, compute: Compute) -> Written:
     """Compute a change and commit it, alone if others write the same scope."""
     if e.transaction is not None:
-        return add_to_transaction(e, table, compute(e))
+        change = compute(e)
+        _refuse_taken(e, table, change)
+        return add_to_transaction(e, table, change)
     try:
         return _attempt(e, table, compute)
     except HeadMoved:
@@ -86,10 +89,15 @@ def _attempt(e: Execution, table: Table, compute: Compute) -> Written:
     return Written(table, change.count, change.returned, result.first_seq)
 
 
+def _living(change: Change) -> pa.Table:
+    rows = change.rows
+    if DELETED not in rows.schema.names:
+        return rows
+    return rows.filter(pc.invert(rows.column(DELETED))).drop_columns([DELETED])
+
+
 def _check(e: Execution, table: Table, change: Change) -> None:
-    live = change.rows
-    if DELETED in live.schema.names:
-        live = live.filter(pc.invert(live.column(DELETED))).drop_columns([DELETED])
+    live = _living(change)
     check_rows(table, live)
     writes.check_constraints(e, table, live)
 
@@ -101,6 +109,20 @@ def add_to_transaction(e: Execution, table: Table, change: Change) -> Written:
         _check(e, table, change)
         e.transaction.add(e.parts.writer, table, e.owner(table), change.rows, change.base)
     return Written(table, change.count, change.returned, 0)
+
+
+def _refuse_taken(e: Execution, table: Table, change: Change) -> None:
+    """What the write door would refuse: inside a transaction the statement itself must say that a key is taken.
+
+    :raises DuplicateKey: a new key is visible to the transaction, or stands twice in the statement.
+    """
+    check_rows(table, _living(change))
+    writes.one_per_key(table, change.rows, OnConflict.ERROR)
+    new = change.rows.filter(pa.array(~change.supersedes)).select(table.schema.storage.names)
+    if new.num_rows:
+        at, _ = _visible(e, table, new)
+        if len(at):
+            raise duplicate_key(table, [combined(new.column(c.name)) for c in table.schema.key_columns], int(at[0]))
 
 
 def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None) -> Written:
@@ -127,24 +149,28 @@ def inserted(e: Execution, table: Table, rows: pa.Table, on_conflict: OnConflict
     """What an insert means for a transaction: its keys are compared with the snapshot and the transaction's own rows."""
     check_rows(table, rows)
     rows = writes.one_per_key(table, rows, on_conflict)
-    n = rows.num_rows
+    at, seqs = _visible(e, table, rows)
+    if len(at) and on_conflict is OnConflict.ERROR:
+        raise duplicate_key(table, [combined(rows.column(c.name)) for c in table.schema.key_columns], int(at[0]))
+    supersedes, base = np.zeros(rows.num_rows, bool), np.zeros(rows.num_rows, np.int64)
+    supersedes[at], base[at] = True, seqs
+    if on_conflict is OnConflict.IGNORE:
+        rows, base, supersedes = rows.filter(pa.array(~supersedes)), base[~supersedes], supersedes[~supersedes]
+    return Change(rows, supersedes, base, rows.num_rows, rows)
+
+
+def _visible(e: Execution, table: Table, rows: pa.Table) -> tuple[I64, I64]:
+    """Which of the rows have keys that are visible, and the `_seq` of the rows that hold them."""
     keys = " AND ".join(f"o.{quote_ident(c.name)} = n.{quote_ident(c.name)}" for c in table.schema.key_columns)
     place = '"$row"'
-    numbered = rows.append_column(_plain(place), pa.array(np.arange(n)))
+    numbered = rows.append_column(_plain(place), pa.array(np.arange(rows.num_rows)))
     query = (
         f"SELECT n.{place} AS {place}, o.{quote_ident(SEQ)} AS {_SEQ} FROM "
         f"(SELECT {arrow_columns(table.schema.columns)}, {place} FROM {NEW_ROWS}) AS n "
         f"JOIN {reads.qualified(table)} AS o ON {keys}"
     )
     found = _read(e, query, {NEW_ROWS: numbered})
-    at = found.column(_plain(place)).to_numpy().astype(np.int64)
-    if len(at) and on_conflict is OnConflict.ERROR:
-        raise duplicate_key(table, [combined(rows.column(c.name)) for c in table.schema.key_columns], int(at[0]))
-    supersedes, base = np.zeros(n, bool), np.zeros(n, np.int64)
-    supersedes[at], base[at] = True, _seqs(found)
-    if on_conflict is OnConflict.IGNORE:
-        rows, base, supersedes = rows.filter(pa.array(~supersedes)), base[~supersedes], supersedes[~supersedes]
-    return Change(rows, supersedes, base, rows.num_rows, rows)
+    return found.column(_plain(place)).to_numpy().astype(np.int64), _seqs(found)
 
 
 # -- UPDATE -----------------------------------------------------------------------------------------------------------
@@ -193,20 +219,41 @@ def update(e: Execution, statement: s.Update) -> Written:
     target = _target(e, statement.table, statement.alias)
     assigned = _assigned(target.table, statement.assignments)
     source = target.reference + (f", {statement.from_.text}\n" if statement.from_ is not None else "")
-    query = _with(statement.with_clause) + _update_query(target, assigned, source, statement.where)
+    joined = statement.from_ is not None
+    query = _with(statement.with_clause) + _update_query(target, assigned, source, statement.where, joined=joined)
     return settle(e, target.table, lambda e: _updated(e, target.table, query, assigned))
 
 
-def _update_query(target: _Target, assigned: dict[int, str | None], source: str, where: s.Slice | None, names: str = "") -> str:
-    """New rows where something changes: every column, `_seq`, and the old key where the key is assigned to."""
+def _update_query(
+    target: _Target, assigned: dict[int, str | None], source: str, where: s.Slice | None, *, joined: bool = False
+) -> str:
+    """New rows: every column, `_seq`, the old values of what is assigned to, and whether anything changes.
+
+    :param joined: a row may be found several times, so that those that change nothing must be seen too.
+    """
     schema = target.table.schema
     cells = [f"{cell(c, assigned[c.id]) if c.id in assigned else target.column(c.name)} AS {_new(c)}" for c in schema.columns]
     cells.append(f"{target.column(SEQ)} AS {_SEQ}")
     cells += [f"{target.column(c.name)} AS {_old(c)}" for c in schema.columns if c.id in assigned]
     changed = " OR ".join(f"{_new(c)} IS DISTINCT FROM {_old(c)}" for c in schema.columns if c.id in assigned)
-    condition = f" WHERE {where.text}\n" if where is not None else ""
-    inner = f"SELECT {', '.join(cells)} FROM {source}{condition}"
-    return f"SELECT * FROM ({inner}) AS u WHERE {changed or 'false'}"
+    inner = f"SELECT {', '.join(cells)} FROM {source}{_condition(target, where, source)}"
+    return _changed_rows(inner, changed or "false", joined=joined)
+
+
+def _changed_rows(inner: str, changed: str, *, joined: bool) -> str:
+    filtered = "" if joined else f" WHERE {changed}"
+    return f"SELECT *, ({changed}) AS {_CHANGED} FROM ({inner}) AS u{filtered}"
+
+
+def _condition(target: _Target, where: s.Slice | None, source: str) -> str:
+    conditions = [f"({where.text}\n)"] if where is not None else []
+    conditions += _not_deleted(target, source, *conditions)
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _not_deleted(target: _Target, *texts: str) -> list[str]:
+    """A statement that asks for `_deleted` is shown tombstones (SEMANTICS §2); it must never write to one."""
+    return [f"NOT {target.column(DELETED)}"] if any(DELETED in text.lower() for text in texts) else []
 
 
 def _new(column: Column) -> str:
@@ -224,12 +271,14 @@ def _with(clause: s.Slice | None) -> str:
 def _updated(e: Execution, table: Table, query: str, assigned: dict[int, str | None]) -> Change:
     """Run an update's query and make versions of its rows."""
     found = _read(e, query)
-    rows = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
-    n = rows.num_rows
-    check_rows(table, rows)
     old_names = [_plain(_old(c) if c.id in assigned else _new(c)) for c in table.schema.key_columns]
     old = _key_table(table, [found.column(name) for name in old_names])
     _refuse_twice(table, old)
+    changed = found.column(_plain(_CHANGED))
+    found, old = found.filter(changed), old.filter(changed)
+    rows = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
+    n = rows.num_rows
+    check_rows(table, rows)
     if not any(c.id in assigned for c in table.schema.key_columns):
         return Change(rows, np.ones(n, bool), _seqs(found), n, rows)
     return _moved(table, rows, old, _seqs(found))
@@ -321,7 +370,7 @@ def _delete_query(target: _Target, source: str, where: s.Slice | None, whole: bo
     columns = schema.columns if whole else schema.key_columns
     cells = [f"{target.column(c.name)} AS {_new(c)}" for c in columns]
     cells.append(f"{target.column(SEQ)} AS {_SEQ}")
-    condition = f" WHERE {where.text}\n" if where is not None else ""
+    condition = _condition(target, where, source)
     # A join may find a row several times; it is deleted once.
     key = ", ".join(_new(c) for c in schema.key_columns)
     return f"SELECT DISTINCT ON ({key}) * FROM (SELECT {', '.join(cells)} FROM {source}{condition}) AS d"
@@ -424,9 +473,11 @@ def _merged(e: Execution, target: _Target, statement: s.Merge) -> Change:
         if clause.action == "insert":
             inserted.append(_storage(table, found, [_plain(_new(c)) for c in table.schema.columns]))
             continue
-        bases[clause.action].append(_seqs(found))
         keys = _key_table(table, [found.column(_plain(_new(c))) for c in table.schema.key_columns])
         touched.append(keys)
+        if clause.action == "update":
+            found = found.filter(found.column(_plain(_CHANGED)))
+        bases[clause.action].append(_seqs(found))
         if clause.action == "delete":
             deleted.append(tombstones(table, keys))
         else:
@@ -450,10 +501,12 @@ def _clause_query(e: Execution, target: _Target, statement: s.Merge, i: int) -> 
     conditions = [f"NOT coalesce(({c.condition.text if c.condition is not None else 'true'}\n), false)" for c in earlier]
     if clause.condition is not None:
         conditions.append(f"({clause.condition.text}\n)")
-    on = statement.on.text + "\n" if statement.on is not None else None
+    on = _merge_condition(target, statement)
     using = ", ".join(quote_ident(c.value) for c in statement.using)
     join = f"ON {on}" if on is not None else f"USING ({using})"
     source = statement.source.text + "\n"
+    if clause.matched == "not_matched_by_source":
+        conditions += _not_deleted(target, *conditions, on or "")
     if clause.matched == "matched":
         body = f"FROM {target.reference} JOIN {source} {join}"
     elif clause.matched == "not_matched":
@@ -466,7 +519,15 @@ def _clause_query(e: Execution, target: _Target, statement: s.Merge, i: int) -> 
         return with_ + query
     # A row that would stay as it is gets no version.
     changed = " OR ".join(f"{_new(c)} IS DISTINCT FROM {_old(c)}" for c in table.schema.columns)
-    return with_ + f"SELECT * FROM ({query}) AS u WHERE {changed}"
+    return with_ + _changed_rows(query, changed, joined=True)
+
+
+def _merge_condition(target: _Target, statement: s.Merge) -> str | None:
+    if statement.on is None:
+        return None
+    asked = [c.condition.text for c in statement.clauses if c.condition is not None]
+    on = f"({statement.on.text}\n)"
+    return " AND ".join([on, *_not_deleted(target, on, *asked)])
 
 
 def _clause_cells(e: Execution, target: _Target, statement: s.Merge, clause: s.MergeClause) -> str:
@@ -490,11 +551,7 @@ def _insert_values(e: Execution, table: Table, statement: s.Merge, clause: s.Mer
     whole = _whole_row(e, table, statement, clause)
     if whole is not None:
         return whole
-    columns = (
-        [table.schema.column(c.value, table.qualified) for c in clause.columns]
-        if clause.columns is not None
-        else list(table.schema.visible)
-    )
+    columns = writes.target_columns(table, clause.columns) if clause.columns is not None else list(table.schema.visible)
     values = clause.values or ()
     if values and len(values) != len(columns):
         raise SqlSyntaxError(f"INSERT of MERGE has {len(values)} values for {len(columns)} columns; give one for each")
@@ -521,5 +578,11 @@ def _whole_row(e: Execution, table: Table, statement: s.Merge, clause: s.MergeCl
 
 
 def _source_name(statement: s.Merge) -> str:
-    """What the source is called: its alias is the last word of its text."""
-    return statement.source.text.split()[-1].split(".")[-1]
+    """What the source is called: the name at the end of its text, before a list of column names if it has one."""
+    tokens = lex(statement.source.text)
+    last = len(tokens) - 1
+    if tokens.symbol(last) == ")":
+        last = next(opening for opening, closing in tokens.closes.items() if closing == last) - 1
+    if last < 0 or tokens.kinds[last] not in (Kind.WORD, Kind.QUOTED):
+        raise Unsupported("MERGE that takes whole rows needs a name for its source: USING (SELECT …) AS s")
+    return tokens.text[tokens.starts[last] : tokens.ends[last]]

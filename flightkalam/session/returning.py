@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 
 from flightkalam.auth.authorise import Action
@@ -49,8 +48,9 @@ def as_scan(written: Written) -> ScanPlan:
     """The written rows in the place of the table's own."""
     rows, n = written.rows, written.rows.num_rows
     if SEQ not in rows.schema.names:
-        seqs = id_range(written.first_seq, n) if n else np.empty(0, np.int64)
-        rows = rows.append_column(SYSTEM_FIELDS[0], pa.array(seqs))
+        # Inside a transaction rows get their `_seq` at COMMIT.
+        seqs = pa.array(id_range(written.first_seq, n)) if n and written.first_seq else pa.nulls(n, pa.int64())
+        rows = rows.append_column(pa.field(SEQ, pa.int64()), seqs)
     rows = rows.append_column(SYSTEM_FIELDS[1], pa.repeat(pa.scalar(False), n))
     figures = Figures(written.table.qualified, "", 0, 0, 0, 0, n, 0)
     return ScanPlan(written.table.schema, rows, (), (), figures)

@@ -31,6 +31,7 @@ TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback)
 # What takes part in a transaction; everything else commits by itself.
 _IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
 EMPTY = pa.schema([])
+_TRIES = 5  # to find a table that is being replaced
 _SECRETS = re.compile("password", re.IGNORECASE)
 
 
@@ -125,13 +126,12 @@ class Runner:
         if run is None:
             raise BadRequest("the statement returns no rows; run it as an update")
         with self._turn(statement):
-            try:
-                return self._started(run, statement, literals)
-            except TableGone:
-                if self.transaction is not None:
-                    raise
-            with self.parts.scopes.door.mutex:
-                pass  # whoever dropped or replaced the table is about to say so
+            for _ in range(_TRIES if self.transaction is None else 0):
+                try:
+                    return self._started(run, statement, literals)
+                except TableGone:
+                    with self.parts.scopes.door.mutex:
+                        pass  # whoever dropped or replaced the table is about to say so
             return self._started(run, statement, literals)
 
     def _started(self, run: Callable[..., Rows], statement: s.Statement, literals: Sequence[Literal]) -> tuple[Rows, Execution]:

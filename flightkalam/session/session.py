@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
 from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.results import Planned, Results
-from flightkalam.session.running import TRANSACTION_STATEMENTS, Runner, parameter_count
+from flightkalam.session.running import SESSION_STATEMENTS, TRANSACTION_STATEMENTS, Runner, parameter_count
 from flightkalam.session.settings import Settings
 from flightkalam.session.transactions import Transaction, unknown
 from flightkalam.sql import statements as s
@@ -156,6 +157,46 @@ class Session:
             return 0
         self.end(current.id, commit, receipt)
         return 0
+
+    # -- idempotency keys --------------------------------------------------------------------------------------
+
+    def takes_key(self, sql: str, transaction: bytes | None) -> bool:
+        """Whether a call's idempotency key belongs to this statement; inside a transaction it belongs to COMMIT."""
+        return self._takes_key(sql, self._transaction(transaction))
+
+    def takes_key_prepared(self, handle: bytes) -> bool:
+        prepared = self._prepared_of(handle)
+        return self._takes_key(prepared.text, self._transaction_of(prepared))
+
+    def _takes_key(self, text: str, transaction: Transaction | None) -> bool:
+        statement = self._runner(None).parse(text)
+        if isinstance(statement, s.Commit):
+            return transaction is None or transaction.has_written
+        return transaction is None and not isinstance(statement, TRANSACTION_STATEMENTS + SESSION_STATEMENTS)
+
+    @property
+    def ingests_in_transaction(self) -> bool:
+        with self._lock:
+            return self._only_open() is not None
+
+    def may_have_written(self, transaction: bytes) -> bool:
+        """Whether COMMIT writes something; of a transaction that is not there any more, nobody knows."""
+        with self._lock:
+            found = self._transactions.get(transaction)
+        return found is None or found.has_written
+
+    @contextmanager
+    def rolled_back_at_end(self, transaction: bytes | None) -> Iterator[None]:
+        """Roll back what a COMMIT that was answered from its receipt has left open.
+
+        :param transaction: None: the one that BEGIN began.
+        """
+        with self._lock:
+            begun = self._by_sql
+        named = transaction if transaction is not None or begun is None else begun.id
+        yield
+        if named is not None:
+            self.end(named, False)
 
     # -- statements --------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from flightkalam.auth.authorise import Action
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
-from flightkalam.session import checks, ddl, dml, maintenance, reads, returning, users, writes
+from flightkalam.session import checks, ddl, dml, erase, maintenance, reads, returning, users, writes
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.session.writes import Written
@@ -111,6 +111,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
     s.Compact: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.compact),
+    s.Erase: Row(lambda e, st: erase.ERASE_SCHEMA, erase.erase, writes=True),
     s.CheckTable: Row(lambda e, st: checks.CHECK_SCHEMA, checks.check_table),
     **{kind: _count(lambda e, st, run=run: run(e, st).count) for kind, run in _DML.items()},
     s.CreateTable: _count(lambda e, st: writes.create_table_as(e, st) if st.as_query else ddl.create_table(e, st)),

@@ -191,8 +191,13 @@ def _targets(table: Table, statement: s.Insert) -> list[Column] | None:
     """The columns that the statement names, in its order; None for BY NAME without a list."""
     if statement.columns is None:
         return None if statement.by_name else list(table.schema.visible)
+    return target_columns(table, statement.columns)
+
+
+def target_columns(table: Table, names: Sequence[s.Ident]) -> list[Column]:
+    """The columns of an INSERT's list."""
     found: list[Column] = []
-    for ident in statement.columns:
+    for ident in names:
         column = table.schema.column(ident.value, table.qualified)
         if column.hidden:
             raise InvalidValue(f'column "{column.name}" is generated and cannot be written', sqlstate="428C9")

@@ -226,6 +226,19 @@ class Store:
         with _translated():
             rocksdict.Checkpoint(self._db).create_checkpoint(str(path))
 
+    def rewrite(self, family: str, begin: bytes, end: bytes) -> None:
+        """Leave no trace on disk of what was deleted or overwritten in begin ≤ key < end.
+
+        The write-ahead log goes when every family has been written out; then the tables over the range are written anew,
+        the lowest level included.  Slow, and holds no lock of ours.
+        """
+        with _translated():
+            for each in self._families.values():
+                each.flush(True)
+            options = rocksdict.CompactOptions()
+            options.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
+            self._families[family].compact_range(begin, end, compact_opt=options)
+
     def close(self) -> None:
         """Sync what was appended and close.  Safe to call twice."""
         with self._lock:

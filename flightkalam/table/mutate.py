@@ -9,7 +9,7 @@ waits until that head is durable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from flightkalam import failpoints
 from flightkalam.clock import id_after
-from flightkalam.errors import Conflict, DuplicateKey, NotNullViolation
+from flightkalam.errors import Conflict, DuplicateKey, KalamError, NotNullViolation
 from flightkalam.hot import log
 from flightkalam.hot.rows import cold_marks, hot_marks
 from flightkalam.hot.segments import SegmentWriter, file_of
@@ -133,7 +133,11 @@ class Writer:
         :raises SchemaMoved: a table changed or went since it was planned; nothing was written.
         :raises HeadMoved: a scope has versions newer than `seen`; nothing was written.
         """
-        probes = [self._prepared(m) for m in mutations]
+        with self._scrapped() as made:
+            return self._write(mutations, extra, seen, made)
+
+    def _write(self, mutations: Sequence[Mutation], extra: Extra | None, seen: int | None, made: list[str]) -> Committed:
+        probes = [self._prepared(m, made) for m in mutations]
         opened = [self._scopes.open(m.table, m.owner) for m in mutations]
         with ExitStack() as locks:
             for scope in sorted(opened, key=lambda s: (s.scope.table_id, s.scope.owner or "")):
@@ -142,19 +146,34 @@ class Writer:
                 raise HeadMoved
             head = self._door.store.appended
             try:
-                decided = [self._decide(m, probe, scope) for (m, probe), scope in zip(probes, opened, strict=True)]
+                decided = [self._decide(m, probe, scope, made) for (m, probe), scope in zip(probes, opened, strict=True)]
             except (DuplicateKey, Conflict):
                 locks.close()
                 self._door.wait(head)
                 raise
             failpoints.hit("write.decided")
             position, first = self._commit(decided, extra)
+            used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
+            made[:] = [file for file in made if file not in used]
         failpoints.hit("write.appended")
         self._door.wait(position)
         failpoints.hit("write.durable")
-        used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
         tables = tuple(d.mutation.rows for d in decided)
         return Committed(tuple(t.num_rows for t in tables), first, tables, used)
+
+    @contextmanager
+    def _scrapped(self) -> Iterator[list[str]]:
+        """A list of the segment files that are made on the way; those still on it at the end are removed.
+
+        Not when the store has failed: then the next start knows whether the log names them (T-15).
+        """
+        made: list[str] = []
+        try:
+            yield made
+        finally:
+            if self._door.store.healthy:
+                with suppress(KalamError):  # swept at the next start
+                    self._scopes.log.remove_files(made)
 
     def refuse_conflict(self, mutation: Mutation) -> None:
         """Say at the statement what COMMIT would say: somebody else has committed a newer version of one of the keys."""
@@ -179,7 +198,13 @@ class Writer:
         :param create: adds the catalog's records to the atomic batch, under the commit mutex.
         :param publish: makes the table known, once the commit is durable.
         """
-        mutation, _ = self._prepared(mutation)
+        with self._scrapped() as made:
+            return self._write_new(mutation, create, publish, made)
+
+    def _write_new(
+        self, mutation: Mutation, create: Callable[[Batch], None], publish: Callable[[], None], made: list[str]
+    ) -> Committed:
+        mutation, _ = self._prepared(mutation, made)
         payload, door, rows = _payload(mutation), self._door, mutation.rows.num_rows
         door.store.require_space(payload.nbytes if payload is not None else 0)
         scope = Scope(mutation.table.id, mutation.owner if mutation.table.kind.per_user else None)
@@ -194,13 +219,14 @@ class Writer:
             batch.put("meta", LAST_SEQ, last.to_bytes(8, "big"))
             failpoints.hit("write_new.before_append")
             position = door.append(batch, last)
+            made.clear()
             # Under the mutex, because nobody may build on a table that a crash could still take away.
             door.wait(position)
             publish()
         used = frozenset((file_of(mutation.segment),)) if mutation.segment is not None else frozenset()
         return Committed((rows,), first, (mutation.rows,), used)
 
-    def _prepared(self, mutation: Mutation) -> tuple[Mutation, Probe | None]:
+    def _prepared(self, mutation: Mutation, made: list[str]) -> tuple[Mutation, Probe | None]:
         """What needs no lock: NOT NULL, and one key twice in the statement."""
         check_rows(mutation.table, mutation.rows)
         if mutation.fresh_keys:
@@ -217,11 +243,11 @@ class Writer:
                 "is twice in the statement"
             )
         kept = last_or_first(mutation.rows, columns, keep_last=mutation.on_conflict is OnConflict.UPDATE)
-        mutation = self._restaged(mutation, kept)
+        mutation = self._restaged(mutation, kept, made)
         return mutation, Probe.of(_key(mutation.table.schema, kept))
 
-    def _restaged(self, mutation: Mutation, rows: pa.Table) -> Mutation:
-        """The mutation with some of its rows left out; what lay in a segment file gets another."""
+    def _restaged(self, mutation: Mutation, rows: pa.Table, made: list[str]) -> Mutation:
+        """The mutation with some of its rows left out; what lay in a segment file gets another, noted in `made`."""
         if mutation.segment is None or not rows.num_rows:
             return replace(mutation, rows=rows, segment=None)
         by_id = _by_id(replace(mutation, rows=rows))
@@ -229,12 +255,14 @@ class Writer:
         try:
             for batch in by_id.to_batches(max_chunksize=65_536):
                 writer.add(batch)
-            return replace(mutation, rows=rows, segment=writer.finish())
+            segment = writer.finish()
         except BaseException:
             writer.discard()
             raise
+        made.append(file_of(segment))
+        return replace(mutation, rows=rows, segment=segment)
 
-    def _decide(self, mutation: Mutation, probe: Probe | None, scope: OpenScope) -> _Decided:
+    def _decide(self, mutation: Mutation, probe: Probe | None, scope: OpenScope, made: list[str]) -> _Decided:
         if probe is None:
             return _Decided(mutation, scope, log.no_hot_marks(), log.no_cold_marks())
         schema = mutation.table.schema
@@ -249,7 +277,7 @@ class Writer:
                 raise duplicate_key(mutation.table, probe.columns, int(np.flatnonzero(visible)[0]))
             if mutation.on_conflict is OnConflict.IGNORE:
                 keep = ~visible
-                mutation = self._restaged(mutation, mutation.rows.filter(pa.array(keep)))
+                mutation = self._restaged(mutation, mutation.rows.filter(pa.array(keep)), made)
                 found = Located(found.hot[keep], found.batch[keep], found.row[keep], found.deleted[keep])
         return _marked(mutation, scope, found)
 

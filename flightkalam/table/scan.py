@@ -11,6 +11,7 @@ from pyroaring import BitMap
 
 from flightkalam.model.predicate import TRUE, Always, Predicate
 from flightkalam.model.schema import DELETED, TableSchema
+from flightkalam.table.point import MOST_BATCHES, key_asked, rows_of_key
 from flightkalam.table.snapshot import Snapshot
 
 
@@ -57,7 +58,16 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         chosen = tuple(chosen[i] for i in np.flatnonzero(mask))
     clean: list[str] = []
     dirty: list[tuple[str, BitMap]] = []
-    read = 0
+    read, by_range = 0, len(manifest.batches) - len(chosen)
+    asked = key_asked(predicate, snapshot.table.schema) if 0 < len(chosen) <= MOST_BATCHES else None
+    found: list[pa.Table] = []
+    if asked is not None:
+        for entry in chosen:
+            rows = rows_of_key(snapshot, entry, *asked, tombstones=tombstones)
+            if rows is not None:
+                found.append(rows)
+        read, chosen = len(found), ()
+        by_range = len(manifest.batches) - read
     for entry in chosen:
         dead = snapshot.superseded(entry) if tombstones else snapshot.dead(entry)
         path = str(snapshot.scope.folder / entry.file)
@@ -68,23 +78,26 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         else:
             continue
         read += 1
-    hot = _hot(snapshot, tombstones)
+    hot = _hot(snapshot, tombstones, found)
     figures = Figures(
         table=snapshot.table.qualified,
         scope=snapshot.scope.scope.label,
         batches_total=len(manifest.batches),
-        pruned_by_range=len(manifest.batches) - len(chosen),
+        pruned_by_range=by_range,
         pruned_by_bloom=0,
         batches_read=read,
-        hot_rows=0 if hot is None else hot.num_rows,
+        hot_rows=0 if hot is None else hot.num_rows - sum(t.num_rows for t in found),
         dead_rows=sum(len(d) for _, d in dirty),
     )
     return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures)
 
 
-def _hot(snapshot: Snapshot, tombstones: bool) -> pa.Table | None:
+def _hot(snapshot: Snapshot, tombstones: bool, found: list[pa.Table]) -> pa.Table | None:
+    """The live hot rows, and the cold rows that were read already."""
     cut = snapshot.hot()
     table = cut.table
     if cut.tombstones and not tombstones:
         table = table.filter(pc.invert(table.column(DELETED)))
+    if found:
+        table = pa.concat_tables([table, *(t.select(table.schema.names).cast(table.schema) for t in found)])
     return table if table.num_rows else None

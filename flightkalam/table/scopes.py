@@ -24,7 +24,7 @@ from flightkalam.cold.batch_file import BatchReader
 from flightkalam.cold.deletion_vectors import VectorCache
 from flightkalam.cold.manifest import Manifest
 from flightkalam.cold.manifests import Manifests
-from flightkalam.errors import Conflict
+from flightkalam.errors import Conflict, KalamError
 from flightkalam.hot.rows import HotRows
 from flightkalam.hot.store import HotLog
 from flightkalam.model.ids import Scope
@@ -150,12 +150,19 @@ class Scopes:
 
     def _load(self, scope: Scope, table: Table) -> OpenScope:
         folder = paths.scope_folder(self.manifests.root, table.folder, scope)
-        self.manifests.check_published(scope, folder, table.qualified)
-        manifest = self.manifests.get(scope)
-        hot = self.log.load(scope, manifest.flushed_seq)
-        if self.current(table.id) is None:  # looked at last: a drop deletes rows and manifests in one commit
-            raise TableGone(f'table "{table.qualified}" was dropped or replaced while the statement began; run it again')
+        try:
+            self.manifests.check_published(scope, folder, table.qualified)
+            manifest = self.manifests.get(scope)
+            hot = self.log.load(scope, manifest.flushed_seq)
+        except KalamError:
+            self._refuse_dropped(table)  # a drop leaves files without manifests behind it: no damage
+            raise
+        self._refuse_dropped(table)  # looked at last: a drop deletes rows and manifests in one commit
         return OpenScope(scope, folder, ScopeState(0, manifest, hot))
+
+    def _refuse_dropped(self, table: Table) -> None:
+        if self.current(table.id) is None:
+            raise TableGone(f'table "{table.qualified}" was dropped or replaced while the statement began; run it again')
 
     def opened(self) -> list[OpenScope]:
         return list(self._open.values())

@@ -71,11 +71,13 @@ class TestInterrupt:
     def test_ctrl_c_ends_the_statement_on_the_server_and_the_command(self, server: LiveServer, connection: Connection):
         """T-52."""
         environment = os.environ | {"FLIGHTKALAM_PASSWORD": PASSWORD, "FLIGHTKALAM_URI": server.uri}
-        command = [sys.executable, "-m", "flightkalam", "sql", FOREVER]
+        command = [sys.executable, "-m", "flightkalam", "sql", f"SELECT 1 AS a; {FOREVER}"]
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_as_at_a_terminal
         ) as process:
-            time.sleep(6)
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(2)] == ['"a"\n', "1\n"]
+            time.sleep(1)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (130, "error: cancelled\n")

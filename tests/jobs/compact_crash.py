@@ -34,6 +34,7 @@ PLACES = (
     "compact.appended",
     "compact.batch_written",
     "compact.before_commit",
+    "compact.before_install",
     "compact.chunk_merged",
     "compact.committed",
     "compact.published",

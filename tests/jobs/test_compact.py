@@ -271,6 +271,22 @@ def test_rows_that_change_while_they_are_merged_are_superseded_where_they_are_no
     agree_with_files(world, table)
 
 
+def test_rows_that_change_just_before_the_install_are_too(world: World, table: Table) -> None:
+    """T-10: after the log was read without a lock, and before the lock is taken."""
+    flushed(world, table, range(9), "a")
+    flushed(world, table, range(9, 12), "a")
+    upsert(world, table, [1], "b")
+    failpoints.arm("compact.before_install", once(lambda: upsert(world, table, [1, 2, 10], "c")))
+    compactor(world).compact(table, None)
+    expected = world.see(table)
+    assert len(expected) == 12
+    agree(world, table)
+    world.reopen()
+    assert world.see(table) == expected
+    world.flush(table)
+    agree_with_files(world, table)
+
+
 def test_a_flush_waits_for_the_compaction_and_a_writer_does_not(world: World, table: Table) -> None:
     flushed(world, table, range(9), "a")
     flushed(world, table, range(9), "b")

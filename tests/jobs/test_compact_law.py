@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from table_world import seen
-from test_table_law import SCOPES, WHICH, Law
+from test_table_law import SCOPES, SIZES, WHICH, Law
 
 from flightkalam.clock import id_floor
 from flightkalam.jobs.compact_policy import Want
@@ -49,6 +49,30 @@ class CompactLaw(Law):
         for other in SCOPES:
             self.compare(other)
 
+    @rule(
+        scope=WHICH,
+        written=st.lists(SIZES, min_size=2, max_size=4),
+        hot=SIZES,
+        gone=st.lists(st.booleans(), min_size=6, max_size=6),
+        want=st.sampled_from([Want.ALL, Want.ERASE]),
+        rows_per_batch=st.sampled_from([3, 8, 1_000]),
+    )
+    def compact_below_hot_rows(
+        self,
+        scope: tuple[int, str | None],
+        written: list[list[int]],
+        hot: list[int],
+        gone: list[bool],
+        want: Want,
+        rows_per_batch: int,
+    ) -> None:
+        """Batches whose rows hot versions supersede: their marks move (T-10)."""
+        for keys in written:
+            self.delete_and_update(scope, keys, gone)
+            self.flush(scope, 1_000_000)
+        self.delete_and_update(scope, hot, gone[::-1])
+        self.compact(scope, want, rows_per_batch, 10)
+
     def horizon(self, want: Want) -> int:
         pinned = self.world.door.oldest_pin() + 1
         kept: int = self.world.clock.us - HOURS_US + 10_000  # type: ignore[attr-defined]
@@ -62,4 +86,4 @@ class CompactLaw(Law):
 
 
 TestCompactLaw = CompactLaw.TestCase
-TestCompactLaw.settings = settings(max_examples=40, stateful_step_count=35, deadline=None, derandomize=True)
+TestCompactLaw.settings = settings(max_examples=50, stateful_step_count=20, deadline=None, derandomize=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import threading
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from kalam_world import Adbc, Refused, World, refused
+from kalam_world import Adbc, Client, Refused, World, refused
 
 from flightkalam import failpoints
 from flightkalam.auth.identity import Role
@@ -18,6 +20,7 @@ from flightkalam.errors import DiskFull, InternalError
 
 _names = (f"t{i}" for i in itertools.count())
 ABC = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
+NO_ROWS = pa.record_batch({"a": pa.array([], pa.int64()), "b": pa.array([], pa.utf8())})
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def ingest(client: Adbc, table: str, rows: Any, mode: str = "create", **options:
             raise refused(e) from None
 
 
-def rows_of(client: Adbc, sql: str) -> list[tuple[Any, ...]]:
+def rows_of(client: Client, sql: str) -> list[tuple[Any, ...]]:
     found = client.run(sql).rows
     assert found is not None
     return [tuple(r.values()) for r in found.to_pylist()]
@@ -92,9 +95,10 @@ class TestModes:
         assert rows_of(wire, f"SELECT * FROM {name}") == [(1.5,)]
 
     def test_a_stream_of_no_rows_makes_an_empty_table(self, wire, name):
-        assert ingest(wire, name, ABC.schema.empty_table()) == 0
+        # A client that has no batch sends nothing at all, not even a schema; so one of no rows.
+        assert ingest(wire, name, NO_ROWS) == 0
         assert rows_of(wire, f"SELECT * FROM {name}") == []
-        assert ingest(wire, name, ABC.schema.empty_table(), "append") == 0
+        assert ingest(wire, name, NO_ROWS, "append") == 0
 
     def test_names_of_a_namespace_and_the_catalog(self, wire, name):
         wire.run(f"CREATE NAMESPACE ns_{name}")
@@ -111,32 +115,25 @@ class TestModes:
         wire.run(f"CREATE VIEW {name} AS SELECT 1 AS a")
         for mode in ("append", "replace"):
             refuses("42809", "view", lambda mode=mode: ingest(wire, name, ABC, mode))
-        refuses("42809", "", lambda: ingest(wire, "tables", ABC, "append", db_schema_name="system"))
+        refuses("42P01", "", lambda: ingest(wire, "tables", ABC, "append", db_schema_name="system"))
         refuses("3F000", "", lambda: ingest(wire, "mine", ABC, "create", db_schema_name="system"))
         refuses("0A000", "temporary", lambda: ingest(wire, f"{name}x", ABC, temporary=True))
 
     def test_replace_is_one_swap_that_readers_see_whole(self, world, wire, name):
         ingest(wire, name, pa.table({"v": [0] * 1000}))
         world.flush()
-        reader, seen, done = world.adbc(), set(), False
-        ingesting = world.adbc()
+        reader, ingesting, seen = world.in_process(), world.adbc(), set()
 
         def replace_often() -> None:
-            for i in range(1, 8):
+            for i in range(1, 15):
                 ingest(ingesting, name, pa.table({"v": [i] * (1000 + i)}), "replace")
-
-        import threading
 
         thread = threading.Thread(target=replace_often)
         thread.start()
-        while not done:
-            done = not thread.is_alive()
-            try:
-                seen.add(rows_of(reader, f"SELECT count(*), min(v), max(v) FROM {name}")[0])
-            except Refused as e:
-                assert e.sqlstate == "40001"  # replaced between announcement and fetch
+        while thread.is_alive():
+            seen.add(rows_of(reader, f"SELECT count(*), min(v), max(v) FROM {name}")[0])
         thread.join()
-        assert seen <= {(1000 + i, i, i) for i in range(8)} and (1007, 7, 7) in seen
+        assert len(seen) > 1 and seen <= {(1000 + i, i, i) for i in range(15)}
 
 
 class TestHeaders:
@@ -186,7 +183,7 @@ class TestHeaders:
         keyed = world.adbc(x_kalam_primary_key="a")
         refuses("23505", "(a) = (1)", lambda: ingest(keyed, name, reader))
         refuses("42P01", name, lambda: wire.run(f"SELECT * FROM {name}"))
-        ingest(keyed, name, ABC.slice(0, 0))
+        ingest(keyed, name, NO_ROWS)
         ingest(world.adbc(x_kalam_on_conflict="update"), name, reader, "append")
         assert rows_of(wire, f"SELECT b FROM {name} WHERE a = 1") == [("2nd",)]
         assert rows_of(wire, f"SELECT count(*) FROM {name}") == [(3,)]
@@ -241,16 +238,15 @@ class TestColumns:
             (pa.table({"a": [1]}), "23502", "id"),
             (pa.table({"id": pa.array([None], pa.int64())}), "23502", "id"),
             (pa.table({"id": [1], "must": pa.array([None], pa.utf8())}), "23502", "must"),
-            (pa.table({"id": ["abc"]}), "22P02", "id"),
+            (pa.table({"id": ["abc"]}), "22", "id"),
             (pa.table({"id": [1.5]}), "22", "id"),
             (pa.table({"id": [1], "a": [1 << 40]}), "22003", "a"),
             (pa.table({"id": [1], "dec": [Decimal("1.234")]}), "22", "dec"),
             (pa.table({"id": [1], "ts": pa.array([1001], pa.timestamp("ns"))}), "22", "ts"),
-            (pa.table({"id": [1], "tz": pa.array([1], pa.timestamp("us"))}), "22", "tz"),
-            (pa.table({"id": [1], "a": [{"x": 1}]}), "22", "a"),
+            (pa.table({"id": [1], "a": [{"x": 1}]}), "42804", "a"),
             (pa.table({"id": [1], "v": [7]}), "23514", "v <> 7"),
         ],
-        ids=str,
+        ids=lambda v: ",".join(v.column_names) if isinstance(v, pa.Table) else v,
     )
     def test_what_does_not_fit_is_refused_and_nothing_written(self, wire, name, rows, sqlstate, message):
         wire.run(
@@ -379,8 +375,6 @@ class TestLargeOnes:
 
 def _settled(world: World) -> None:
     """A stream that a client breaks off ends in the server a moment later."""
-    import time
-
     deadline = time.monotonic() + 5
     while world.stray_files() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,0 +1,275 @@
+"""The server as a process: how it starts, drains and stops, and what it still knows after it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import adbc_driver_flightsql.dbapi as adbc
+import pyarrow as pa
+import pytest
+from kalam_world import CHEAP, HEADER, ROOT_PASSWORD
+
+READY = re.compile(r"FlightKalam ready (grpc://\S+)")
+
+
+class Server:
+    """`flightkalam serve` on a data directory."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        given = {f"FLIGHTKALAM__AUTH__{k.upper()}": str(v) for k, v in CHEAP.items()}
+        given |= {"FLIGHTKALAM__AUTH__ROOT_PASSWORD": ROOT_PASSWORD, **environment}
+        command = [sys.executable, "-m", "flightkalam", "serve", "--data-dir", str(data_dir), "--port", "0"]
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTKALAM")}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**inherited, **given}
+        )
+        self.said: list[str] = []
+
+    def ready(self, seconds: float = 30) -> str:
+        """The location in the ready line."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            readable, _, _ = select.select([self.process.stdout], [], [], 0.2)
+            line = self.process.stdout.readline() if readable else None
+            if line:
+                self.said.append(line)
+                if found := READY.search(line):
+                    return found.group(1)
+            elif line == "":
+                raise AssertionError(f"the server ended: {self.process.communicate()}")
+        raise AssertionError(f"no ready line in {seconds} s: {self.said}")
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    started: list[Server] = []
+
+    def start_one(folder: str = "data", **environment: str) -> Server:
+        started.append(Server(tmp_path / folder, **environment))
+        return started[-1]
+
+    yield start_one
+    for server in started:
+        server.kill()
+
+
+def connect(uri: str, **headers: str) -> adbc.Connection:
+    options = {HEADER + k.replace("_", "-"): v for k, v in headers.items()}
+    return adbc.connect(uri, db_kwargs={"username": "root", "password": ROOT_PASSWORD, **options}, autocommit=True)
+
+
+def run(connection: adbc.Connection, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, *parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_it_says_when_it_is_ready_and_a_stop_ends_with_0(start):
+    server = start()
+    with connect(server.ready()) as connection:
+        assert run(connection, "SELECT 1") == [(1,)]
+    assert server.stop() == 0
+    again = start()
+    again.ready()
+    assert again.stop(signal.SIGINT) == 0
+
+
+def test_the_first_start_prints_a_password_once_and_never_an_empty_one(start):
+    server = start(FLIGHTKALAM__AUTH__ROOT_PASSWORD="")
+    with contextlib.suppress(AssertionError):
+        server.ready()
+    assert server.process.poll() == 2  # an empty password is none of 8 to 1,024 bytes
+
+    environment = {"FLIGHTKALAM__SERVER__NODE_ID": "n"}
+    process = Server.__new__(Server)
+    given = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTKALAM")} | environment
+    command = [*server.process.args[:5], str(Path(server.process.args[5]).parent / "other"), "--port", "0"]
+    process.process, process.said = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given), []
+    try:
+        uri = process.ready()
+        found = re.search(r"account root with the password (\S+)", "".join(process.said))
+        assert found is not None and len(found.group(1)) >= 16
+        login = {"username": "root", "password": found.group(1)}
+        with adbc.connect(uri, db_kwargs=login, autocommit=True) as connection:
+            assert run(connection, "SELECT current_user") == [("root",)]
+    finally:
+        process.kill()
+
+
+def test_a_second_server_on_the_same_directory_is_refused(start):
+    first = start()
+    uri = first.ready()
+    second = start()
+    out, err = second.process.communicate(timeout=30)
+    assert second.process.returncode == 2
+    assert "in use by another server" in err and "Traceback" not in err and "ready" not in out
+    with connect(uri) as connection:
+        assert run(connection, "SELECT 1") == [(1,)]
+
+
+def test_a_taken_port_and_a_bad_setting_end_with_2(start, tmp_path):
+    first = start()
+    port = first.ready().rsplit(":", 1)[1]
+    for environment, said in (
+        ({"FLIGHTKALAM__SERVER__NO_SUCH_KEY": "1"}, "NO_SUCH_KEY"),
+        ({"FLIGHTKALAM__SERVER__DRAIN_SECONDS": "-1"}, "drain_seconds"),
+    ):
+        bad = start("other", **environment)
+        _, err = bad.process.communicate(timeout=30)
+        assert bad.process.returncode == 2 and said.lower() in err.lower() and "Traceback" not in err
+    command = [sys.executable, "-m", "flightkalam", "serve", "--data-dir", str(tmp_path / "third"), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and port in done.stderr and "Traceback" not in done.stderr
+
+
+def test_sigterm_lets_a_running_result_end(start):
+    server = start()
+    uri = server.ready()
+    with connect(uri) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT i, repeat('x', 100) AS s FROM range(100000) a(i), range(10) b(j)")
+        reader = cursor.fetch_record_batch()
+        seen = reader.read_next_batch().num_rows
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with contextlib.suppress(Exception), connect(uri) as late:
+            with pytest.raises(Exception, match="shutting down|refused|unavailable|UNAVAILABLE|EOF"):
+                run(late, "SELECT 1")
+        for batch in reader:
+            seen += batch.num_rows
+        assert seen == 1_000_000
+    assert server.process.wait(30) == 0
+
+
+def test_a_result_that_nobody_reads_does_not_hold_the_stop_for_ever(start):
+    server = start(FLIGHTKALAM__SERVER__DRAIN_SECONDS="1")
+    with connect(server.ready()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT i, repeat('x', 100) AS s FROM range(100000) a(i), range(100) b(j)")
+        reader = cursor.fetch_record_batch()
+        reader.read_next_batch()
+        assert server.stop(seconds=20) == 0
+
+
+@pytest.mark.parametrize("flushing", [False, True])
+def test_after_kill_9_every_acknowledged_row_is_there(start, flushing):
+    """T-14: acknowledged means durable."""
+    server = start()
+    uri = server.ready()
+    with connect(uri) as connection:
+        run(connection, "CREATE TABLE t (id BIGINT PRIMARY KEY, writer INT, s TEXT)")
+    acknowledged: list[int] = []
+    attempted: list[int] = []
+
+    def write(writer: int) -> None:
+        with contextlib.suppress(Exception), connect(uri) as connection, connection.cursor() as cursor:
+            for i in range(10_000):
+                key = writer * 10_000 + i
+                attempted.append(key)
+                cursor.execute("INSERT INTO t VALUES (?, ?, ?)", (key, writer, f"row {key}"))
+                acknowledged.append(key)
+
+    def flush() -> None:
+        with contextlib.suppress(Exception), connect(uri) as connection:
+            while True:
+                run(connection, "FLUSH TABLE t WAIT")
+
+    threads = [threading.Thread(target=write, args=(w,)) for w in range(3)]
+    threads += [threading.Thread(target=flush)] if flushing else []
+    for thread in threads:
+        thread.start()
+    while len(acknowledged) < 300:
+        time.sleep(0.01)
+    server.process.kill()
+    for thread in threads:
+        thread.join(30)
+    server.kill()
+    with connect(start().ready()) as connection:
+        rows = run(connection, "SELECT id, writer, s FROM t")
+        ids = [r[0] for r in rows]
+        assert len(ids) == len(set(ids))
+        assert set(acknowledged) <= set(ids) <= set(attempted)
+        assert all(r == (r[0], r[0] // 10_000, f"row {r[0]}") for r in rows)
+        assert [r[5] for r in run(connection, "CHECK TABLE t")] == [None]
+        run(connection, "INSERT INTO t VALUES (-1, -1, 'goes on')")
+
+
+def test_after_kill_9_in_the_middle_of_an_ingest_nothing_of_it_is_there(start, tmp_path):
+    server = start()
+    uri = server.ready()
+    with connect(uri, x_kalam_primary_key="a") as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest("t", pa.table({"a": [1], "b": ["there"]}), mode="create")
+        batch = pa.record_batch({"a": list(range(10, 50_010)), "b": ["x" * 20] * 50_000})
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for i in range(1_000):
+                if i == 5:
+                    server.process.kill()
+                yield batch
+
+        with pytest.raises(Exception):
+            cursor.adbc_ingest("t", pa.RecordBatchReader.from_batches(batch.schema, batches()), mode="append")
+    server.kill()
+    with connect(start().ready()) as connection:
+        assert run(connection, "SELECT * FROM t") == [(1, "there")]
+    assert not list((tmp_path / "data" / "hot").glob("*"))
+
+
+def test_a_large_ingest_needs_little_memory(start):
+    """A million rows of about 100 bytes stream through: what stays is far less than they weigh."""
+    server = start(FLIGHTKALAM__ENGINE__MEMORY_LIMIT="512 MiB")
+    uri = server.ready()
+    n, batch_rows = 1_000_000, 25_000
+    filler = pa.array([f"{i:076}" for i in range(batch_rows)])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for first in range(0, n, batch_rows):
+            keys = pa.array(range(first, first + batch_rows))
+            yield pa.record_batch({"a": keys, "b": keys, "s": filler})
+
+    with connect(uri, x_kalam_primary_key="a") as connection:
+        run(connection, "SELECT count(*) FROM range(1000000)")
+        before = _own_memory(server.process.pid)
+        most = before
+        done = threading.Event()
+
+        def watch() -> None:
+            nonlocal most
+            while not done.wait(0.01):
+                most = max(most, _own_memory(server.process.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        with connection.cursor() as cursor:
+            schema = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("s", pa.utf8())])
+            assert cursor.adbc_ingest("t", pa.RecordBatchReader.from_batches(schema, batches()), mode="create") == n
+        done.set()
+        watcher.join()
+        assert run(connection, "SELECT count(*), min(a), max(b) FROM t") == [(n, 0, n - 1)]
+    weight = n * (8 + 8 + 76 + 4)
+    assert most - before < weight, f"{(most - before) >> 20} MiB for {weight >> 20} MiB of rows"
+
+
+def _own_memory(pid: int) -> int:
+    """Memory that the process would need to have for itself; mapped files can be dropped at any time."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status).group(1)) << 10  # type: ignore[union-attr]

@@ -9,6 +9,9 @@ READY_PERF := $(VENV)/.ready-perf
 .PHONY: help setup demo serve test perf clean
 .DEFAULT_GOAL := help
 
+# Compiled modules are kept whatever the shell says: tests start servers, and compiling anew takes each of them seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 

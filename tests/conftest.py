@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from kalam_world import Adbc, InProcess, World
 
 from flightkalam import telemetry
 from flightkalam.auth.identity import Role
 from flightkalam.config import LogConfig
+
+# A busy machine is no finding: no deadline per example.  In CI the same examples every time, elsewhere new ones.
+settings.register_profile(
+    "kalam",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("kalam")
 
 
 @pytest.fixture(scope="session", autouse=True)

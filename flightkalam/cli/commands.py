@@ -300,7 +300,7 @@ def _load_one(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line as a process: every failure is one line and an exit code, never a traceback."""
+    """The command line as a process: a failure is one line and an exit code; a traceback means a bug of ours."""
     try:
         cli(arguments, prog_name="flightkalam")
     except ConfigError as error:

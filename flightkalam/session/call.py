@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from flightkalam.session import ingest as ingest_
+from flightkalam.session.outcome import Rows, count_rows, rows_of
 from flightkalam.session.receipts import HEADER, Receipt
 from flightkalam.session.session import Session
 
@@ -36,6 +37,21 @@ class Call:
         if self._key is None or not self.session.takes_key_prepared(handle):
             return self.session.update_prepared(handle, parameters)
         return self._ended_once(None, lambda receipt: self.session.update_prepared(handle, parameters, receipt))
+
+    def fetch(self, handle: bytes) -> Rows:
+        planned = None if self._key is None else self.session.announced_write(handle)
+        if planned is None or self._key is None:
+            return self.session.fetch(handle)
+
+        def run(receipt: Receipt) -> pa.Table:
+            rows = self.session.fetch(handle, receipt)
+            return pa.Table.from_batches(list(rows), rows.schema)
+
+        receipts, user = self.session.parts.receipts, self.session.identity.user_id
+        with self.session.rolled_back_at_end(None):
+            if planned.is_update:
+                return count_rows(receipts.once(user, self._key, lambda receipt: int(run(receipt).column(0)[0].as_py())))
+            return rows_of(receipts.rows_once(user, self._key, planned.schema, run))
 
     def _ended_once(self, transaction: bytes | None, run: Callable[[Receipt | None], int]) -> int:
         """Write once; a COMMIT that has been done before leaves the repeated transaction rolled back."""

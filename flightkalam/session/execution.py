@@ -66,7 +66,10 @@ class Execution:
     @cached_property
     def watermark(self) -> int:
         if self.transaction is not None:
-            return self.transaction.begun(self.parts).watermark
+            with self.transaction.lock:  # it must not end in between
+                begun = self.transaction.begun(self.parts)
+                self._stack.callback(begun.hold())
+            return begun.watermark
         door = self.parts.scopes.door
         pin = door.pin()
         self._stack.callback(door.unpin, pin)

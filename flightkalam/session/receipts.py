@@ -11,12 +11,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from flightkalam.clock import Clock
 from flightkalam.errors import InvalidValue
 from flightkalam.storage.kv import Batch, Store
 
 HEADER = "x-kalam-idempotency-key"
 _PREFIX = b"receipt/"
+_ROWS_PREFIX = b"receipt-rows/"
+_MOST_ROW_BYTES = 1 << 20
 _KEPT_US = 24 * 3600 * 1_000_000
 _LONGEST = 256
 
@@ -50,7 +54,7 @@ class Receipts:
         """Run a write unless the user's key has been seen in the last 24 hours; returns its count, or the first one's."""
         if not 0 < len(key) <= _LONGEST:
             raise InvalidValue(f"{HEADER} must have 1 to {_LONGEST} characters")
-        name = _PREFIX + hashlib.sha256(f"{user}\0{key}".encode()).digest()
+        name = _name(user, key)
         gate = self._enter(name)
         try:
             with gate:
@@ -58,6 +62,47 @@ class Receipts:
                 return self._run(name, run) if known is None else known
         finally:
             self._leave(name)
+
+    def rows_once(self, user: str, key: str, schema: pa.Schema, run: Callable[[Receipt], pa.Table]) -> pa.Table:
+        """`once` for a write that answers with rows (RETURNING).
+
+        The rows are kept beside the receipt, up to 1 MiB, right after the commit and not in it: RETURNING is evaluated over
+        what was committed.  So a repeat may find the receipt alone, and then says so rather than writing twice.
+
+        :param schema: of the rows, as they were announced.
+        """
+        ran: list[pa.Table] = []
+
+        def run_and_keep(receipt: Receipt) -> int:
+            table = run(receipt)
+            ran.append(table)
+            self._keep(receipt.key, table)
+            return table.num_rows
+
+        count = self.once(user, key, run_and_keep)
+        return ran[0] if ran else self._kept(_name(user, key), schema, count)
+
+    def _keep(self, name: bytes, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        data = sink.getvalue()
+        if data.size <= _MOST_ROW_BYTES:
+            batch = Batch()
+            batch.put("meta", _ROWS_PREFIX + name.removeprefix(_PREFIX), data.to_pybytes())
+            self._store.commit(batch)
+
+    def _kept(self, name: bytes, schema: pa.Schema, count: int) -> pa.Table:
+        data = self._store.get("meta", _ROWS_PREFIX + name.removeprefix(_PREFIX))
+        if data is None:
+            raise InvalidValue(
+                f"the write of this {HEADER} was done before and changed {count} row(s), whose RETURNING is not kept; "
+                "nothing was written again, read the rows with a query"
+            )
+        table = pa.ipc.open_stream(data).read_all()
+        if not table.schema.equals(schema):
+            raise InvalidValue(f"this {HEADER} belongs to another statement; use a new key for each write")
+        return table
 
     def _run(self, name: bytes, run: Callable[[Receipt], int]) -> int:
         receipt = Receipt(name, self._clock.now_us())
@@ -95,5 +140,10 @@ class Receipts:
         for name, data in self._store.scan("meta", _PREFIX):
             if json.loads(data)["at"] <= oldest:
                 batch.delete("meta", name)
+                batch.delete("meta", _ROWS_PREFIX + name.removeprefix(_PREFIX))
         if len(batch):
             self._store.append(batch)
+
+
+def _name(user: str, key: str) -> bytes:
+    return _PREFIX + hashlib.sha256(f"{user}\0{key}".encode()).digest()

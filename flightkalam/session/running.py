@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from flightkalam.auth.identity import Identity
-from flightkalam.errors import BadRequest, InvalidValue, Unsupported
+from flightkalam.errors import BadRequest, Conflict, InvalidValue, Unsupported
 from flightkalam.query import params
 from flightkalam.query.params import Literal
 from flightkalam.session import dml, statements, writes
@@ -24,6 +24,7 @@ from flightkalam.session.transactions import Transaction
 from flightkalam.sql import parse
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import referenced_params, substitute_params
+from flightkalam.table.mutate import SchemaMoved
 from flightkalam.table.scopes import TableGone
 
 SESSION_STATEMENTS = (s.Use, s.Set, s.Reset)
@@ -31,7 +32,7 @@ TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback)
 # What takes part in a transaction; everything else commits by itself.
 _IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
 EMPTY = pa.schema([])
-_TRIES = 5  # to find a table that is being replaced
+_TRIES = 5  # where others are faster: they replace the table, or write the same keys
 _SECRETS = re.compile("password", re.IGNORECASE)
 
 
@@ -129,7 +130,7 @@ class Runner:
             for _ in range(_TRIES if self.transaction is None else 0):
                 try:
                     return self._started(run, statement, literals)
-                except TableGone:
+                except (TableGone, SchemaMoved):
                     with self.parts.scopes.door.mutex:
                         pass  # whoever dropped or replaced the table is about to say so
             return self._started(run, statement, literals)
@@ -184,9 +185,21 @@ class Runner:
             rows = bound.rename_columns(names)
             return self._counted(insert, lambda e: dml.insert(e, insert, rows).count)
         texts = [substitute_params(text, [v.sql for v in row]) for row in params.rows_of(bound)]
-        if len(texts) == 1 or self.transaction is not None:
-            return sum(self.update(t) for t in texts)
-        return self.in_transaction(Transaction(), lambda inside: sum(inside.update(t) for t in texts))
+        if len(texts) == 1:
+            return self.update(texts[0])
+        if self.transaction is not None:
+            with self.transaction.all_or_nothing():
+                return sum(self.update(t) for t in texts)
+        return self._tried(lambda inside: sum(inside.update(t) for t in texts))
+
+    def _tried(self, run: Callable[[Runner], int]) -> int:
+        """Nobody began this transaction, so nobody should have to begin it again because another writer was faster."""
+        for _ in range(_TRIES):
+            try:
+                return self.in_transaction(Transaction(), run)
+            except Conflict:
+                continue
+        return self.in_transaction(Transaction(), run)
 
     def in_transaction(self, transaction: Transaction, run: Callable[[Runner], int]) -> int:
         """Run several statements as one: one snapshot, one commit."""

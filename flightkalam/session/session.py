@@ -155,6 +155,8 @@ class Session:
             if commit:
                 raise BadRequest("no transaction is open; BEGIN one first", sqlstate="25P01")
             return 0
+        if receipt is not None:
+            receipt.count = 0  # what this statement answers, whatever it writes
         self.end(current.id, commit, receipt)
         return 0
 
@@ -167,6 +169,12 @@ class Session:
     def takes_key_prepared(self, handle: bytes) -> bool:
         prepared = self._prepared_of(handle)
         return self._takes_key(prepared.text, self._transaction_of(prepared))
+
+    def announced_write(self, handle: bytes) -> Planned | None:
+        """The planned result if it is of a write whose call's idempotency key counts."""
+        planned = self._results.get(self.identity.user_id, handle)
+        writes = planned.is_update or planned.writes
+        return planned if writes and self._takes_key(planned.text, planned.transaction) else None
 
     def _takes_key(self, text: str, transaction: Transaction | None) -> bool:
         statement = self._runner(None).parse(text)

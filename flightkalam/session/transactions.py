@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -16,21 +18,40 @@ from flightkalam.errors import UndefinedObject, Unsupported
 from flightkalam.model.keys import I64
 from flightkalam.model.schema import Table
 from flightkalam.session.parts import Parts
-from flightkalam.table.door import Pin
+from flightkalam.table.door import CommitDoor
 from flightkalam.table.mutate import Committed, Extra, Writer
 from flightkalam.table.overlay import Overlay
 
 
-@dataclass(frozen=True)
 class Begun:
-    """What a transaction sees: the catalog and the rows of one moment."""
+    """What a transaction sees: the catalog and the rows of one moment.
 
-    state: CatalogState
-    pin: Pin
+    It is held by the transaction, and by each result that still streams when the transaction ends (T-52).
+    """
+
+    def __init__(self, state: CatalogState, door: CommitDoor) -> None:
+        self.state = state
+        self._door = door
+        self._pin = door.pin()
+        self._lock = threading.Lock()
+        self._holders = 1
 
     @property
     def watermark(self) -> int:
-        return self.pin.watermark
+        return self._pin.watermark
+
+    def hold(self) -> Callable[[], None]:
+        """Keep the rows readable until what this returns is called."""
+        with self._lock:
+            self._holders += 1
+        return self.release
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self._door.unpin(self._pin)
 
 
 @dataclass
@@ -43,16 +64,21 @@ class Transaction:
     id: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     lock: threading.RLock = field(default_factory=threading.RLock)
     _begun: Begun | None = None
-    _parts: Parts | None = None
+    _ended: bool = False
     _overlays: dict[tuple[int, str | None], Overlay] = field(default_factory=dict)
 
     def begun(self, parts: Parts) -> Begun:
-        """The snapshot, taken now if this is the first statement."""
-        if self._begun is None:
-            self._parts = parts
-            with parts.scopes.door.mutex:  # catalog and rows of one moment
-                self._begun = Begun(parts.catalog.state, parts.scopes.door.pin())
-        return self._begun
+        """The snapshot, taken now if this is the first statement.
+
+        :raises UndefinedObject: the transaction has ended; what was planned in it cannot run any more.
+        """
+        with self.lock:
+            if self._ended:
+                raise unknown()
+            if self._begun is None:
+                with parts.scopes.door.mutex:  # catalog and rows of one moment
+                    self._begun = Begun(parts.catalog.state, parts.scopes.door)
+            return self._begun
 
     @property
     def has_written(self) -> bool:
@@ -72,6 +98,17 @@ class Transaction:
         writer.refuse_conflict(Overlay(table, owner, rows, base).mutation(self._begun.watermark))
         self._overlays[table.id, owner] = after
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Several statements as one: if one of them fails, none has written."""
+        with self.lock:
+            before = dict(self._overlays)
+            try:
+                yield
+            except BaseException:
+                self._overlays = before
+                raise
+
     def commit(self, writer: Writer, extra: Extra | None = None) -> Committed | None:
         """Write everything in one atomic commit, or nothing.
 
@@ -89,8 +126,9 @@ class Transaction:
 
     def end(self) -> None:
         """Let go of everything.  Safe to call twice."""
-        if self._begun is not None and self._parts is not None:
-            self._parts.scopes.door.unpin(self._begun.pin)
+        self._ended = True
+        if self._begun is not None:
+            self._begun.release()
         self._begun = None
         self._overlays.clear()
 

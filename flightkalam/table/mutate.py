@@ -180,9 +180,17 @@ class Writer:
         probe = Probe.of(_key(mutation.table.schema, mutation.rows))
         scope = self._scopes.open(mutation.table, mutation.owner)
         with scope.lock:
-            if mutation.snapshot is not None and scope.head > mutation.snapshot:
+            head = self._door.store.appended
+            if mutation.snapshot is None or scope.head <= mutation.snapshot:
+                return
+            try:
                 found = locate(self._scopes, scope, mutation.table.schema, probe)
                 self._refuse_newer(mutation, scope, found, probe)
+                return
+            except Conflict as e:
+                refused = e
+        self._door.wait(head)
+        raise refused
 
     @contextmanager
     def alone(self, table: Table, owner: str | None) -> Iterator[None]:

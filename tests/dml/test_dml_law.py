@@ -1,7 +1,7 @@
 """The law of writing: whatever is inserted, changed, deleted, merged, flushed, compacted, altered and reopened, by itself or in
 transactions, queries see what a dictionary of newest versions says.
 
-The model knows nothing of tiers, marks or snapshots.  `_seq` it reads off the service, and checks that it grows with each write.
+The model knows nothing of tiers, marks or snapshots; of `_seq` it knows only what the service last said.
 """
 
 from __future__ import annotations

@@ -230,3 +230,15 @@ def test_a_reader_keeps_what_it_holds_while_arrays_grow() -> None:
         grow.extend(np.array([i]))
     assert held.tolist() == [1, 2]
     assert grow.values()[:4].tolist() == [1, 2, 0, 1]
+
+
+def test_a_cut_is_made_again_for_another_schema_and_for_more_marks() -> None:
+    hot, schema = HotRows(), schema_one_key()
+    grown(hot, 3, schema)
+    assert hot.cut(1_002, schema).table.column_names == ["k", "v", DELETED, SEQ]
+    renamed = TableSchema(2, (schema.columns[0], replace(schema.columns[1], name="w")), (1,))
+    assert hot.cut(1_002, renamed).table.column_names == ["k", "w", DELETED, SEQ]
+    hot.mark_hot(np.array([0]), np.array([1_003]))
+    grown(hot, 1, schema)
+    assert hot.cut(1_003, renamed).table.column("k").to_pylist() == [1, 2, 3]
+    assert hot.cut(1_002, renamed).table.column("k").to_pylist() == [0, 1, 2]

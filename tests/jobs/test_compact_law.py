@@ -86,4 +86,4 @@ class CompactLaw(Law):
 
 
 TestCompactLaw = CompactLaw.TestCase
-TestCompactLaw.settings = settings(max_examples=50, stateful_step_count=20, deadline=None, derandomize=True)
+TestCompactLaw.settings = settings(max_examples=15, stateful_step_count=12, deadline=None, derandomize=True)

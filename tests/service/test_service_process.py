@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +23,50 @@ READY = re.compile(r"FlightKalam ready (grpc://\S+)")
 
 
 class Server:
-    """`flightkalam serve` on a data directory."""
+    """`flightkalam serve` on a data directory; what it says goes to a file beside it."""
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
-        given = {f"FLIGHTKALAM__AUTH__{k.upper()}": str(v) for k, v in CHEAP.items()}
-        given |= {"FLIGHTKALAM__AUTH__ROOT_PASSWORD": ROOT_PASSWORD, **environment}
-        command = [sys.executable, "-m", "flightkalam", "serve", "--data-dir", str(data_dir), "--port", "0"]
+    def __init__(self, data_dir: Path, *options: str, environment: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "flightkalam", "serve", "--data-dir", str(data_dir), "--port", "0", *options]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTKALAM")}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**inherited, **given}
-        )
-        self.said: list[str] = []
+        self._output = data_dir.with_name(f"{data_dir.name}-{time.monotonic_ns()}.out")
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env={**inherited, **environment})
 
-    def ready(self, seconds: float = 30) -> str:
+    @property
+    def said(self) -> str:
+        return self._output.read_text()
+
+    def ready(self, seconds: float = 60) -> str:
         """The location in the ready line."""
-        assert self.process.stdout is not None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            readable, _, _ = select.select([self.process.stdout], [], [], 0.2)
-            line = self.process.stdout.readline() if readable else None
-            if line:
-                self.said.append(line)
-                if found := READY.search(line):
-                    return found.group(1)
-            elif line == "":
-                raise AssertionError(f"the server ended: {self.process.communicate()}")
+            if found := READY.search(self.said):
+                return found.group(1)
+            assert self.process.poll() is None, f"the server ended: {self.said}"
+            time.sleep(0.02)
         raise AssertionError(f"no ready line in {seconds} s: {self.said}")
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
-        self.process.send_signal(number)
+    def ended(self, seconds: float = 60) -> int:
         return self.process.wait(seconds)
 
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+        self.process.send_signal(number)
+        return self.ended(seconds)
+
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
+        self.process.kill()
+        self.process.wait()
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
-    def start_one(folder: str = "data", **environment: str) -> Server:
-        started.append(Server(tmp_path / folder, **environment))
+    def start_one(folder: str = "data", *options: str, password: str = ROOT_PASSWORD, **settings: object) -> Server:
+        given = {"FLIGHTKALAM__AUTH__ROOT_PASSWORD": password} if password else {}
+        given |= {f"FLIGHTKALAM__AUTH__{k.upper()}": str(v) for k, v in CHEAP.items()}
+        given |= {f"FLIGHTKALAM__{k.upper()}": str(v) for k, v in settings.items()}
+        started.append(Server(tmp_path / folder, *options, environment=given))
         return started[-1]
 
     yield start_one
@@ -95,52 +95,42 @@ def test_it_says_when_it_is_ready_and_a_stop_ends_with_0(start):
     assert again.stop(signal.SIGINT) == 0
 
 
-def test_the_first_start_prints_a_password_once_and_never_an_empty_one(start):
-    server = start(FLIGHTKALAM__AUTH__ROOT_PASSWORD="")
-    with contextlib.suppress(AssertionError):
-        server.ready()
-    assert server.process.poll() == 2  # an empty password is none of 8 to 1,024 bytes
-
-    environment = {"FLIGHTKALAM__SERVER__NODE_ID": "n"}
-    process = Server.__new__(Server)
-    given = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTKALAM")} | environment
-    command = [*server.process.args[:5], str(Path(server.process.args[5]).parent / "other"), "--port", "0"]
-    process.process, process.said = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given), []
-    try:
-        uri = process.ready()
-        found = re.search(r"account root with the password (\S+)", "".join(process.said))
-        assert found is not None and len(found.group(1)) >= 16
-        login = {"username": "root", "password": found.group(1)}
-        with adbc.connect(uri, db_kwargs=login, autocommit=True) as connection:
-            assert run(connection, "SELECT current_user") == [("root",)]
-    finally:
-        process.kill()
+def test_the_first_start_prints_a_password_once(start):
+    server = start(password="")
+    uri = server.ready()
+    found = re.search(r"account root with the password (\S+)", server.said)
+    assert found is not None and len(found.group(1)) >= 16
+    with adbc.connect(uri, db_kwargs={"username": "root", "password": found.group(1)}, autocommit=True) as connection:
+        assert run(connection, "SELECT current_user") == [("root",)]
+    with pytest.raises(Exception, match="28000"):
+        adbc.connect(uri, db_kwargs={"username": "root", "password": ""}, autocommit=True)
+    assert server.stop() == 0
+    again = start(password="")
+    again.ready()
+    assert "password" not in again.said
 
 
 def test_a_second_server_on_the_same_directory_is_refused(start):
     first = start()
     uri = first.ready()
     second = start()
-    out, err = second.process.communicate(timeout=30)
-    assert second.process.returncode == 2
-    assert "in use by another server" in err and "Traceback" not in err and "ready" not in out
+    assert second.ended() == 2
+    assert "in use by another server" in second.said and "Traceback" not in second.said and "ready" not in second.said
     with connect(uri) as connection:
         assert run(connection, "SELECT 1") == [(1,)]
 
 
-def test_a_taken_port_and_a_bad_setting_end_with_2(start, tmp_path):
-    first = start()
-    port = first.ready().rsplit(":", 1)[1]
-    for environment, said in (
-        ({"FLIGHTKALAM__SERVER__NO_SUCH_KEY": "1"}, "NO_SUCH_KEY"),
-        ({"FLIGHTKALAM__SERVER__DRAIN_SECONDS": "-1"}, "drain_seconds"),
-    ):
-        bad = start("other", **environment)
-        _, err = bad.process.communicate(timeout=30)
-        assert bad.process.returncode == 2 and said.lower() in err.lower() and "Traceback" not in err
-    command = [sys.executable, "-m", "flightkalam", "serve", "--data-dir", str(tmp_path / "third"), "--port", port]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2 and port in done.stderr and "Traceback" not in done.stderr
+def test_a_taken_port_and_bad_settings_end_with_2(start):
+    port = start().ready().rsplit(":", 1)[1]
+    others = {
+        port: start("a", "--port", port),
+        "no_such_key": start("b", server__no_such_key=1),
+        "drain_seconds": start("c", server__drain_seconds=-1),
+        "auth.nope": start("d", "--set", "auth.nope=1"),
+    }
+    for said, server in others.items():
+        assert server.ended() == 2
+        assert said in server.said.lower() and "Traceback" not in server.said
 
 
 def test_sigterm_lets_a_running_result_end(start):
@@ -158,16 +148,16 @@ def test_sigterm_lets_a_running_result_end(start):
         for batch in reader:
             seen += batch.num_rows
         assert seen == 1_000_000
-    assert server.process.wait(30) == 0
+    assert server.ended() == 0
 
 
 def test_a_result_that_nobody_reads_does_not_hold_the_stop_for_ever(start):
-    server = start(FLIGHTKALAM__SERVER__DRAIN_SECONDS="1")
+    server = start(server__drain_seconds=1)
     with connect(server.ready()) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT i, repeat('x', 100) AS s FROM range(100000) a(i), range(100) b(j)")
         reader = cursor.fetch_record_batch()
         reader.read_next_batch()
-        assert server.stop(seconds=20) == 0
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("flushing", [False, True])
@@ -236,7 +226,7 @@ def test_after_kill_9_in_the_middle_of_an_ingest_nothing_of_it_is_there(start, t
 
 def test_a_large_ingest_needs_little_memory(start):
     """A million rows of about 100 bytes stream through: what stays is far less than they weigh."""
-    server = start(FLIGHTKALAM__ENGINE__MEMORY_LIMIT="512 MiB")
+    server = start(engine__memory_limit="512 MiB")
     uri = server.ready()
     n, batch_rows = 1_000_000, 25_000
     filler = pa.array([f"{i:076}" for i in range(batch_rows)])

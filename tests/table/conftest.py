@@ -22,3 +22,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 def nothing_stays_armed() -> Iterator[None]:
     yield
     failpoints.disarm()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long forms run only when they are asked for: `pytest -m slow tests/table`."""
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]

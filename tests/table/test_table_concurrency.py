@@ -19,6 +19,7 @@ from flightkalam.clock import SystemClock
 from flightkalam.errors import DuplicateKey
 from flightkalam.model.schema import SEQ, Table
 from flightkalam.table.check import check
+from flightkalam.table.door import Pin
 from flightkalam.table.mutate import OnConflict
 from flightkalam.table.snapshot import Snapshot
 
@@ -266,34 +267,80 @@ def test_a_write_at_any_moment_of_a_flush_is_kept(world: World, table: Table, pl
     world.write(table, [row(k) for k in range(8)])
     world.flush(table)
     world.write(table, [row(k, 1) for k in (0, 1, 8, 9, 10)], None, UPDATE)
-    acted: list[bool] = []
+    readers: list[tuple[Pin, list[Row]]] = []
+
+    def begin_reading() -> None:
+        pin = world.door.pin()
+        readers.append((pin, seen(world.snapshot(table, None, pin.watermark), tombstones=True)))
 
     def interfere() -> None:
-        if acted:
+        if len(readers) > 1:
             return
-        acted.append(True)
-        world.write(table, [row(8, 2), row(0, 2), row(2, 2)], None, UPDATE)
-        world.delete(table, [{"k": 9}, {"k": 1}, {"k": 3}])
-        world.write(table, [row(9, 3)])
+        world.write(table, [row(8, 2), row(0, 2), row(2, 2), row(11, 1), row(12, 1)], None, UPDATE)
+        begin_reading()
+        world.delete(table, [{"k": 9}, {"k": 1}, {"k": 3}, {"k": 12}])
+        begin_reading()
+        world.write(table, [row(9, 3), row(11, 3)], None, UPDATE)
         with pytest.raises(DuplicateKey):
             world.write(table, [row(10, 4)])
 
-    before = world.door.pin()
-    expected_before = seen(world.snapshot(table, None, before.watermark))
+    begin_reading()
     failpoints.arm(place, interfere)
     world.flush(table)
-    assert acted
-    assert seen(Snapshot.take(world.scopes, table, None, before.watermark)) == expected_before
-    world.door.unpin(before)
+    for _ in range(2):  # also after the next layout
+        assert len(readers) == 3
+        for pin, expected_rows in readers:
+            assert seen(Snapshot.take(world.scopes, table, None, pin.watermark), tombstones=True) == expected_rows
+        in_step(world, table)
+        if reopened:
+            break
+        world.flush(table)
+    for pin, _ in readers:
+        world.door.unpin(pin)
     if reopened:
         world.reopen()
-    expected = {0: 2, 2: 2, 4: 0, 5: 0, 6: 0, 7: 0, 8: 2, 9: 3, 10: 1}
+    expected = {0: 2, 2: 2, 4: 0, 5: 0, 6: 0, 7: 0, 8: 2, 9: 3, 10: 1, 11: 3}
     assert {r["k"]: r["n"] for r in world.see(table)} == expected
     in_step(world, table)
     with pytest.raises(DuplicateKey):
         world.write(table, [row(8)])
     world.flush(table)
     assert {r["k"]: r["n"] for r in world.see(table)} == expected
+    in_step(world, table)
+
+
+def test_a_version_that_is_not_yet_durable_supersedes_nothing_for_a_flush(world: World, table: Table) -> None:
+    """The row that it supersedes is still what readers see, so it is settled like any other, and marked at its new place."""
+    world.write(table, [row(1), row(2)])
+    before = world.see(table)
+    real, gate = world.store._db, threading.Event()
+
+    class Slow:
+        def flush_wal(self, sync: bool) -> None:
+            gate.wait(10)
+            real.flush_wal(sync)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+    world.store._db = Slow()
+    writer = threading.Thread(target=lambda: world.write(table, [row(1, 7)], None, UPDATE))
+    writer.start()
+    scope = world.scopes.open(table, None)
+    while world.store.appended == world.store._synced:
+        time.sleep(0.001)
+    flusher = threading.Thread(target=lambda: world.flush(table))
+    flusher.start()
+    while scope.state.layout == 0:
+        time.sleep(0.001)
+    assert seen(world.snapshot(table)) == before
+    gate.set()
+    writer.join(10)
+    flusher.join(10)
+    assert {r["k"]: r["n"] for r in world.see(table)} == {1: 7, 2: 0}
+    in_step(world, table)
+    world.reopen()
+    assert {r["k"]: r["n"] for r in world.see(table)} == {1: 7, 2: 0}
     in_step(world, table)
 
 

@@ -87,10 +87,14 @@ def chosen(hits: int, at_most: int, seed: int) -> list[int]:
     return list(range(1 + seed % step, hits + 1, step)) or [1]
 
 
+# Where the disk is written and can be full.
+WRITING = ("batch", "file", "segment", "flush.before_commit", "write.decided", "write_new", "manifest.before_publish")
+
+
 def walk(cases: Cases, seed: int, action: str, at_most: int) -> int:
     hits = counted(cases, seed)
     ran = 0
-    for name in sorted(hits):
+    for name in sorted(n for n in hits if action != "disk_full" or n.startswith(WRITING)):
         for hit in chosen(hits[name], at_most, seed):
             with scratch_folder() as root:
                 status = cases.run(root, seed=seed, names=PLACES, target=[name, hit], action=action)
@@ -120,10 +124,11 @@ def test_the_workload_passes_every_place(cases: Cases) -> None:
 
 @pytest.mark.parametrize("action", ["crash", "io_error", "disk_full"])
 def test_a_failure_anywhere_loses_and_doubles_nothing(cases: Cases, action: str) -> None:
-    assert walk(cases, seed=1, action=action, at_most=2 if action == "crash" else 1) > 20
+    assert walk(cases, seed=1, action=action, at_most=2 if action == "crash" else 1) > 9
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("seed", range(2, 12))
 @pytest.mark.parametrize("action", ["crash", "io_error", "disk_full"])
 def test_a_failure_anywhere_in_other_workloads(cases: Cases, action: str, seed: int) -> None:

@@ -316,4 +316,9 @@ def _value(column: Column, stamp: int) -> Any:
 
 
 TestLaw = Law.TestCase
-TestLaw.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True)
+TestLaw.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, derandomize=True)
+
+
+class TestLongLaw(Law.TestCase):
+    pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
+    settings = settings(max_examples=1_000, stateful_step_count=50, deadline=None, print_blob=True)

@@ -6,11 +6,14 @@ import contextlib
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+import pyarrow as pa
 
 from flightkalam import __version__, telemetry
 from flightkalam.auth.accounts import Accounts
@@ -283,10 +286,12 @@ def listen(config: Config) -> Listener:
     kalam = open_kalam(config)
     try:
         return Listener(kalam)
-    except OSError as e:
+    except (OSError, pa.ArrowException):  # Arrow says no more than that the server did not start
         kalam.close()
         where = f"{config.server.host}:{config.server.port}"
-        raise ConfigError(f"cannot listen on {where}: {str(e).splitlines()[0]}; choose another --port") from None
+        raise ConfigError(
+            f"cannot listen on {where}: the port is taken, or the address is not one of this machine; choose another --port"
+        ) from None
     except BaseException:
         kalam.close()
         raise
@@ -313,6 +318,12 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
     log.info("draining", seconds=config.server.drain_seconds)
     ended = listener.close()
     log.info("stopped", every_call_ended=ended)
+    if not ended:
+        # A client that reads no more holds Arrow's thread, for which the interpreter's own end would wait for ever.
+        # Everything is closed and on disk.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 

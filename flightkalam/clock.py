@@ -100,9 +100,7 @@ class Snowflakes:
     # About 5 s of ids: one reservation a second at most under any load below 4 M ids/s.
     _RESERVE_AHEAD = 5_000 << SEQ_BITS
 
-    def __init__(
-        self, clock: Clock, node: int, *, floor: int = 0, reserve: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, clock: Clock, node: int, *, floor: int = 0, reserve: Callable[[int], None] | None = None) -> None:
         if not 0 <= node < 1 << NODE_BITS:
             raise ValueError(f"node must be in 0..1023, not {node}")
         self._clock = clock

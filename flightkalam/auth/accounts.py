@@ -143,9 +143,7 @@ class Accounts:
         with self._lock:
             account = self._existing(name)
             return self._put(
-                account.changed(
-                    password_hash=hashed, password_version=account.password_version + 1, failed=0, locked_until=0
-                ),
+                account.changed(password_hash=hashed, password_version=account.password_version + 1, failed=0, locked_until=0),
                 batch,
             )
 

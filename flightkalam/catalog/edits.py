@@ -243,9 +243,7 @@ def built_column(new: NewColumn, column_id: int) -> Column:
     if new.default is not None:
         raise InvalidValue(f'column "{new.name}" numbers itself and has a DEFAULT; leave one of them out', sqlstate="42601")
     if new.type != BIGINT:
-        raise InvalidValue(
-            f'column "{new.name}" numbers itself and is {new.type}; generated ids need BIGINT', sqlstate="42P16"
-        )
+        raise InvalidValue(f'column "{new.name}" numbers itself and is {new.type}; generated ids need BIGINT', sqlstate="42P16")
     return Column(column_id, new.name, new.type, not_null=True, default=GENERATED_ID)
 
 

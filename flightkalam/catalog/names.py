@@ -42,9 +42,7 @@ def check_name(name: str, what: str) -> str:
     for character in name:
         # Control characters hide in logs and terminals; a lone surrogate has no UTF-8 form.
         if unicodedata.category(character) in ("Cc", "Cs"):
-            raise InvalidValue(
-                f"{what} name {name!a} holds the character U+{ord(character):04X}; remove it", sqlstate="42602"
-            )
+            raise InvalidValue(f"{what} name {name!a} holds the character U+{ord(character):04X}; remove it", sqlstate="42602")
     return name
 
 

@@ -141,8 +141,7 @@ def _row_retention(value: OptionValue, schema: TableSchema) -> dict[str, Any]:
     column = _column("ROW_RETENTION", name, schema)
     if column.type.kind not in ("date", "timestamp", "timestamptz"):
         raise InvalidValue(
-            f'option ROW_RETENTION: column "{column.name}" is {column.type}; '
-            "name one of type DATE, TIMESTAMP or TIMESTAMPTZ"
+            f'option ROW_RETENTION: column "{column.name}" is {column.type}; name one of type DATE, TIMESTAMP or TIMESTAMPTZ'
         )
     return {"row_retention": retention_text(number, unit, column.name)}
 

@@ -27,11 +27,13 @@ from flightkalam.cold.manifest import BatchEntry
 from flightkalam.errors import DataCorrupted
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import combined
-from flightkalam.model.predicate import Comparable, comparable
+from flightkalam.model.predicate import Comparable
 from flightkalam.model.schema import DELETED, FIELD_ID, SEQ, Column, TableSchema
 from flightkalam.storage import objects
 
 FOOTER_KEY = b"flightkalam"
+# Whose physical values are their comparable form; through Python's dates the engine's last years would not fit.
+_RAW_KINDS = frozenset({"int", "date", "time", "timestamp", "timestamptz", "text", "uuid", "blob"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +243,7 @@ def _read_group_bounds(metadata: pq.FileMetaData, column: Column) -> list[tuple[
     for i in range(metadata.num_row_groups):
         statistics = metadata.row_group(i).column(place).statistics
         known = statistics is not None and statistics.has_min_max and type_ == column.type.storage
-        low, high = (None, None)
-        if known:
-            low, high = (comparable(pa.scalar(v, type_), column.type) for v in (statistics.min, statistics.max))
-        out.append((low, high) if low is not None and high is not None else (None, None))
+        out.append((statistics.min_raw, statistics.max_raw) if known and column.type.kind in _RAW_KINDS else (None, None))
     return out
 
 

@@ -101,9 +101,7 @@ class _Elements:
 
     def state_key(self, cursor: Cursor, columns: tuple[Ident, ...], first: int) -> None:
         if self.primary_key:
-            raise cursor.error(
-                "a table has only one primary key: write PRIMARY KEY (a, b) for one of several columns", first
-            )
+            raise cursor.error("a table has only one primary key: write PRIMARY KEY (a, b) for one of several columns", first)
         self.primary_key = columns
 
 

@@ -156,9 +156,7 @@ def _skip_spaces(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-def _close(
-    text: str, starts: list[int], open_brackets: list[int], closes: dict[int, int], token: int, position: int
-) -> None:
+def _close(text: str, starts: list[int], open_brackets: list[int], closes: dict[int, int], token: int, position: int) -> None:
     if not open_brackets or _CLOSING[text[starts[open_brackets[-1]]]] != text[position]:
         raise syntax_error(text, position, f'"{text[position]}" closes nothing')
     closes[open_brackets.pop()] = token

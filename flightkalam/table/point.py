@@ -58,4 +58,5 @@ def rows_of_key(
 def _scalar(value: Comparable, column: Column) -> pa.Scalar:
     if isinstance(value, bytes):
         return pa.scalar(value.decode(), column.type.storage)
-    return pa.scalar(value, pa.int64()).cast(column.type.storage)
+    number = pa.int32() if column.type.kind == "date" else pa.int64()  # what casts to the type
+    return pa.array([value], number).cast(column.type.storage)[0]

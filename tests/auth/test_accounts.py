@@ -174,9 +174,7 @@ def test_later_starts_ignore_the_configured_password(world: World, make_world: C
 # -- refusals are alike -----------------------------------------------------------------------------------------
 
 
-def test_every_refusal_has_one_text_and_costs_one_hash_and_one_durable_write(
-    world: World, hashes: list[str | None]
-) -> None:
+def test_every_refusal_has_one_text_and_costs_one_hash_and_one_durable_write(world: World, hashes: list[str | None]) -> None:
     world.user("alice")
     world.user("dropped")
     world.accounts.drop("dropped")

@@ -104,9 +104,7 @@ def recreated(text: str) -> Table:
         namespace=statement.name.namespace,
         name=statement.name.table,
         columns=tuple(
-            NewColumn(
-                c.name.value, parse_type(c.type_text.text), c.not_null, c.default.text if c.default else None, c.identity
-            )
+            NewColumn(c.name.value, parse_type(c.type_text.text), c.not_null, c.default.text if c.default else None, c.identity)
             for c in statement.columns
         ),
         created_by="ann",

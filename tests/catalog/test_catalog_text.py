@@ -73,9 +73,7 @@ def test_a_mention_of_a_column_is_told_from_everything_else(text: str, mentioned
     assert mentions(text, TABLE, "a") is mentioned
 
 
-@pytest.mark.parametrize(
-    "text", ["extract(day FROM id) > 1", "INTERVAL 1 day > INTERVAL '1' day", "date '2024-01-01' + 1 day"]
-)
+@pytest.mark.parametrize("text", ["extract(day FROM id) > 1", "INTERVAL 1 day > INTERVAL '1' day", "date '2024-01-01' + 1 day"])
 def test_units_and_type_literals_are_no_columns(text: str) -> None:
     assert not mentions(text, TABLE, "day")
 
@@ -91,9 +89,7 @@ def test_the_table_as_a_qualifier_can_be_rewritten() -> None:
     assert rewritten(text, TABLE, lambda c: "u" if c is None else None) == 'main.u.a > u.id AND u."two words" > 0'
 
 
-@pytest.mark.parametrize(
-    "text", ["1", "-1", "'x'", "NULL", "true", "now()", "coalesce(1, (2))", "(NOT true)", "current_date"]
-)
+@pytest.mark.parametrize("text", ["1", "-1", "'x'", "NULL", "true", "now()", "coalesce(1, (2))", "(NOT true)", "current_date"])
 def test_one_operand_may_follow_default_as_it_is(text: str) -> None:
     assert is_one_operand(text)
 

@@ -152,9 +152,7 @@ class Play:
     :param at_pause: what happens at each pause.
     """
 
-    def __init__(
-        self, world: World, connect: Connect, after_change: Callable[[], None], at_pause: Callable[[], None]
-    ) -> None:
+    def __init__(self, world: World, connect: Connect, after_change: Callable[[], None], at_pause: Callable[[], None]) -> None:
         self._world = world
         self._connect = connect
         self._after_change = after_change

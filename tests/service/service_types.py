@@ -81,19 +81,46 @@ KINDS = (
     Kind("text", "TEXT", pa.utf8(), TEXTS, EDGE_TEXTS),
     Kind("blob", "BLOB", pa.binary(), st.binary(max_size=20), (b"", b"\0", b"\xff\0\xff", b"\\x00", bytes(range(256)))),
     Kind("json", "JSON", pa.utf8(), JSONS, ("{}", "null", '{"a":  1}', '{"b":1,"a":2,"b":3}', "12345678901234567890.10")),
-    Kind("uuid", "UUID", pa.utf8(), st.uuids().map(str), ("ffffffff-ffff-ffff-ffff-ffffffffffff", "0" * 8 + "-0000" * 3 + "-" + "0" * 12)),
+    Kind(
+        "uuid",
+        "UUID",
+        pa.utf8(),
+        st.uuids().map(str),
+        ("ffffffff-ffff-ffff-ffff-ffffffffffff", "0" * 8 + "-0000" * 3 + "-" + "0" * 12),
+    ),
     Kind("date", "DATE", pa.date32(), st.integers(MIN_DATE, MAX_DATE), (MIN_DATE, MAX_DATE, 0, -1, -719162)),
     Kind("time", "TIME", pa.time64("us"), st.integers(0, 86_399_999_999), (0, 86_399_999_999)),
     Kind("ts", "TIMESTAMP", pa.timestamp("us"), st.integers(MIN_TIMESTAMP, MAX_TIMESTAMP), (MIN_TIMESTAMP, MAX_TIMESTAMP, -1)),
-    Kind("tstz", "TIMESTAMPTZ", pa.timestamp("us", "UTC"), st.integers(MIN_TIMESTAMP, MAX_TIMESTAMP), (MIN_TIMESTAMP, MAX_TIMESTAMP, 0)),
-    Kind("iv", "INTERVAL", pa.month_day_nano_interval(), INTERVALS, (pa.MonthDayNano([0, 0, 0]), pa.MonthDayNano([-1, 1, -1000]))),
-    Kind("emb", "EMBEDDING(3)", pa.list_(pa.float32(), 3), st.lists(REALS, min_size=3, max_size=3), ([0.0, -0.0, float("nan")],)),
+    Kind(
+        "tstz",
+        "TIMESTAMPTZ",
+        pa.timestamp("us", "UTC"),
+        st.integers(MIN_TIMESTAMP, MAX_TIMESTAMP),
+        (MIN_TIMESTAMP, MAX_TIMESTAMP, 0),
+    ),
+    Kind(
+        "iv", "INTERVAL", pa.month_day_nano_interval(), INTERVALS, (pa.MonthDayNano([0, 0, 0]), pa.MonthDayNano([-1, 1, -1000]))
+    ),
+    Kind(
+        "emb", "EMBEDDING(3)", pa.list_(pa.float32(), 3), st.lists(REALS, min_size=3, max_size=3), ([0.0, -0.0, float("nan")],)
+    ),
     Kind("li", "INT[]", pa.list_(pa.int32()), st.lists(st.integers(-I32, I32 - 1) | st.none(), max_size=4), ([], [None])),
     Kind("lt", "TEXT[]", pa.list_(pa.utf8()), st.lists(TEXTS | st.none(), max_size=3), ([], [""], [None, "a"])),
     Kind("lf", "DOUBLE[]", pa.list_(pa.float64()), st.lists(FLOATS, max_size=3), ([-0.0],)),
-    Kind("ll", "BIGINT[][]", pa.list_(pa.list_(pa.int64())), st.lists(st.lists(st.integers(-I64, I64 - 1), max_size=2) | st.none(), max_size=3), ([[]],)),
+    Kind(
+        "ll",
+        "BIGINT[][]",
+        pa.list_(pa.list_(pa.int64())),
+        st.lists(st.lists(st.integers(-I64, I64 - 1), max_size=2) | st.none(), max_size=3),
+        ([[]],),
+    ),
     Kind("ld", "DECIMAL(12,3)[]", pa.list_(pa.decimal128(12, 3)), st.lists(_decimals(12, 3), max_size=3)),
-    Kind("lz", "TIMESTAMPTZ[]", pa.list_(pa.timestamp("us", "UTC")), st.lists(st.integers(MIN_TIMESTAMP, MAX_TIMESTAMP), max_size=2)),
+    Kind(
+        "lz",
+        "TIMESTAMPTZ[]",
+        pa.list_(pa.timestamp("us", "UTC")),
+        st.lists(st.integers(MIN_TIMESTAMP, MAX_TIMESTAMP), max_size=2),
+    ),
     Kind("lb", "BLOB[]", pa.list_(pa.binary()), st.lists(st.binary(max_size=4), max_size=3)),
     Kind(
         "st",
@@ -112,7 +139,10 @@ KINDS = (
         "ls",
         "STRUCT(k TEXT, v INT[])[]",
         pa.list_(pa.struct([("k", pa.utf8()), ("v", pa.list_(pa.int32()))])),
-        st.lists(st.fixed_dictionaries({"k": TEXTS, "v": st.none() | st.lists(st.integers(0, 9), max_size=2)}) | st.none(), max_size=2),
+        st.lists(
+            st.fixed_dictionaries({"k": TEXTS, "v": st.none() | st.lists(st.integers(0, 9), max_size=2)}) | st.none(),
+            max_size=2,
+        ),
     ),
 )
 

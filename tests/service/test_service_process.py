@@ -74,13 +74,32 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.kill()
 
 
-def connect(uri: str, **headers: str) -> adbc.Connection:
+@contextlib.contextmanager
+def connect(uri: str, user: str = "root", password: str = ROOT_PASSWORD, **headers: str) -> Iterator[adbc.Connection]:
+    """A connection whose end is quiet, also when its server is gone."""
     options = {HEADER + k.replace("_", "-"): v for k, v in headers.items()}
-    return adbc.connect(uri, db_kwargs={"username": "root", "password": ROOT_PASSWORD, **options}, autocommit=True)
+    connection = adbc.connect(uri, db_kwargs={"username": user, "password": password, **options}, autocommit=True)
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(Exception):
+            connection.close()
+
+
+@contextlib.contextmanager
+def cursor_of(connection: adbc.Connection) -> Iterator[adbc.Cursor]:
+    cursor = connection.cursor()
+    try:
+        yield cursor
+    finally:
+        for _ in range(2):  # the second time there is nothing left that could fail
+            with contextlib.suppress(Exception):
+                cursor.close()
+        cursor._closed = True
 
 
 def run(connection: adbc.Connection, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
+    with cursor_of(connection) as cursor:
         cursor.execute(sql, *parameters)
         return cursor.fetchall() if cursor.description else []
 
@@ -100,10 +119,10 @@ def test_the_first_start_prints_a_password_once(start):
     uri = server.ready()
     found = re.search(r"account root with the password (\S+)", server.said)
     assert found is not None and len(found.group(1)) >= 16
-    with adbc.connect(uri, db_kwargs={"username": "root", "password": found.group(1)}, autocommit=True) as connection:
+    with connect(uri, password=found.group(1)) as connection:
         assert run(connection, "SELECT current_user") == [("root",)]
-    with pytest.raises(Exception, match="28000"):
-        adbc.connect(uri, db_kwargs={"username": "root", "password": ""}, autocommit=True)
+    with pytest.raises(Exception, match="28000"), connect(uri, password=""):
+        pass
     assert server.stop() == 0
     again = start(password="")
     again.ready()
@@ -136,7 +155,7 @@ def test_a_taken_port_and_bad_settings_end_with_2(start):
 def test_sigterm_lets_a_running_result_end(start):
     server = start()
     uri = server.ready()
-    with connect(uri) as connection, connection.cursor() as cursor:
+    with connect(uri) as connection, cursor_of(connection) as cursor:
         cursor.execute("SELECT i, repeat('x', 100) AS s FROM range(100000) a(i), range(10) b(j)")
         reader = cursor.fetch_record_batch()
         seen = reader.read_next_batch().num_rows
@@ -153,7 +172,7 @@ def test_sigterm_lets_a_running_result_end(start):
 
 def test_a_result_that_nobody_reads_does_not_hold_the_stop_for_ever(start):
     server = start(server__drain_seconds=1)
-    with connect(server.ready()) as connection, connection.cursor() as cursor:
+    with connect(server.ready()) as connection, cursor_of(connection) as cursor:
         cursor.execute("SELECT i, repeat('x', 100) AS s FROM range(100000) a(i), range(100) b(j)")
         reader = cursor.fetch_record_batch()
         reader.read_next_batch()
@@ -171,7 +190,7 @@ def test_after_kill_9_every_acknowledged_row_is_there(start, flushing):
     attempted: list[int] = []
 
     def write(writer: int) -> None:
-        with contextlib.suppress(Exception), connect(uri) as connection, connection.cursor() as cursor:
+        with contextlib.suppress(Exception), connect(uri) as connection, cursor_of(connection) as cursor:
             for i in range(10_000):
                 key = writer * 10_000 + i
                 attempted.append(key)
@@ -206,7 +225,7 @@ def test_after_kill_9_every_acknowledged_row_is_there(start, flushing):
 def test_after_kill_9_in_the_middle_of_an_ingest_nothing_of_it_is_there(start, tmp_path):
     server = start()
     uri = server.ready()
-    with connect(uri, x_kalam_primary_key="a") as connection, connection.cursor() as cursor:
+    with connect(uri, x_kalam_primary_key="a") as connection, cursor_of(connection) as cursor:
         cursor.adbc_ingest("t", pa.table({"a": [1], "b": ["there"]}), mode="create")
         batch = pa.record_batch({"a": list(range(10, 50_010)), "b": ["x" * 20] * 50_000})
 
@@ -249,7 +268,7 @@ def test_a_large_ingest_needs_little_memory(start):
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        with connection.cursor() as cursor:
+        with cursor_of(connection) as cursor:
             schema = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("s", pa.utf8())])
             assert cursor.adbc_ingest("t", pa.RecordBatchReader.from_batches(schema, batches()), mode="create") == n
         done.set()

@@ -234,7 +234,11 @@ class TestLargeTexts:
         assert len(caught.message) < 3_000
 
     def test_deep_nesting(self, wire):
-        for sql in ("SELECT " + "(" * 5_000 + "1" + ")" * 5_000, "SELECT " + "NOT " * 20_000 + "true", "SELECT " + "+ " * 50_000 + "1"):
+        for sql in (
+            "SELECT " + "(" * 5_000 + "1" + ")" * 5_000,
+            "SELECT " + "NOT " * 20_000 + "true",
+            "SELECT " + "+ " * 50_000 + "1",
+        ):
             caught = refusal(lambda sql=sql: wire.run(sql))
             assert caught.sqlstate in ("54001", "42601", "54000"), caught
 
@@ -346,7 +350,7 @@ class TestFullDisk:
     def test_a_flush_fails_and_the_next_one_succeeds(self, world, place):
         root = InProcess(world.session())
         root.run("CREATE TABLE IF NOT EXISTS flushed (id BIGINT PRIMARY KEY, s TEXT)")
-        root.run(f"INSERT OR REPLACE INTO flushed SELECT i, repeat('x', 100) FROM range(1000) r(i)")
+        root.run("INSERT OR REPLACE INTO flushed SELECT i, repeat('x', 100) FROM range(1000) r(i)")
 
         def no_room() -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

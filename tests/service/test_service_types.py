@@ -16,9 +16,7 @@ from kalam_world import Adbc, World
 from service_types import KINDS, Kind, assert_same, ddl, edges, plain, tables
 
 _names = (f"t{i}" for i in itertools.count())
-EXAMPLES = settings(
-    max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+EXAMPLES = settings(max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

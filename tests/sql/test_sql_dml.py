@@ -268,9 +268,7 @@ def test_update_reassembles_from_its_slices(noise: list[str], where: str, return
         # Comments and spaces at the ends belong to no slice; all else does.
         assert text[part.start : part.end] == part.text and part.text in wrote
     gaps = [text[a.end : b.start] for a, b in pairwise(cut)]
-    assert text == text[: cut[0].start] + "".join(
-        p.text + g for p, g in zip(cut, [*gaps, text[cut[-1].end :]], strict=True)
-    )
+    assert text == text[: cut[0].start] + "".join(p.text + g for p, g in zip(cut, [*gaps, text[cut[-1].end :]], strict=True))
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,6 +6,8 @@ The model is a list of versions per scope and knows neither marks nor positions.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,6 +95,7 @@ KEYS = st.integers(0, 7)
 SIZES = st.lists(KEYS, min_size=1, max_size=6)
 WHICH = st.sampled_from(SCOPES)
 MODES = st.sampled_from(list(OnConflict))
+ROUND = st.tuples(st.lists(KEYS, max_size=3), st.lists(KEYS, max_size=2), st.booleans())  # upserts, deletes, flush
 
 
 class Law(RuleBasedStateMachine):
@@ -125,7 +128,7 @@ class Law(RuleBasedStateMachine):
                 row[column.name] = _value(column, self.stamp)
         return row
 
-    def decide(self, scope: tuple[int, str | None], rows: list[Row], deleted: list[bool], mode: OnConflict) -> list[int] | None:
+    def decide(self, scope: tuple[int, str | None], rows: list[Row], mode: OnConflict) -> list[int] | None:
         """The rows that the statement writes; None when it must be refused."""
         table = self.tables[scope[0]]
         keys = [_key(table, r) for r in rows]
@@ -147,8 +150,7 @@ class Law(RuleBasedStateMachine):
     def insert(self, scope: tuple[int, str | None], keys: list[int], mode: OnConflict, staged: bool) -> None:
         table = self.tables[scope[0]]
         rows = [self.new_row(table, k) for k in keys]
-        deleted = [False] * len(rows)
-        kept = self.decide(scope, rows, deleted, mode)
+        kept = self.decide(scope, rows, mode)
         write = self.world.write_staged if staged else self.world.write
         if kept is None:
             with pytest.raises(DuplicateKey, match=table.name):
@@ -167,7 +169,7 @@ class Law(RuleBasedStateMachine):
         rows = [self.new_row(table, k) for k in keys]
         deleted = gone[: len(rows)]
         rows = [{n: r[n] for n in names} if d else r for r, d in zip(rows, deleted, strict=True)]
-        kept = self.decide(scope, rows, deleted, OnConflict.UPDATE)
+        kept = self.decide(scope, rows, OnConflict.UPDATE)
         assert kept is not None
         done = self.world.write(table, rows, scope[1], OnConflict.UPDATE, deleted)
         self.record(scope, [rows[i] for i in kept], [deleted[i] for i in kept], seqs_of(done))
@@ -190,7 +192,7 @@ class Law(RuleBasedStateMachine):
         for scope, some, mode in zip(SCOPES, keys, modes, strict=True):
             table = self.tables[scope[0]]
             rows = [self.new_row(table, k) for k in some]
-            plans.append((scope, rows, self.decide(scope, rows, [False] * len(rows), mode)))
+            plans.append((scope, rows, self.decide(scope, rows, mode)))
             mutations.append(Mutation(table, scope[1], rows_of(table, rows), None, mode))
         if any(kept is None for *_, kept in plans):
             with pytest.raises(DuplicateKey):
@@ -213,6 +215,31 @@ class Law(RuleBasedStateMachine):
         self.world.flush(self.tables[scope[0]], scope[1])
         assert self.world.manifests.get(self.world.scope(self.tables[scope[0]], scope[1])).flushed_seq >= 0
         assert not list(self.world.log.entries(self.world.scope(self.tables[scope[0]], scope[1])))
+        self.compare(scope)
+
+    @rule(
+        scope=WHICH,
+        rounds=st.lists(
+            st.tuples(st.lists(KEYS, max_size=3), st.lists(KEYS, max_size=2), st.booleans()), min_size=3, max_size=7
+        ),
+    )
+    def change_and_flush_again_and_again(
+        self, scope: tuple[int, str | None], rounds: list[tuple[list[int], list[int], bool]]
+    ) -> None:
+        """Batches of which some rows died long ago, some just now, some are tombstones, some are dead tombstones."""
+        table = self.tables[scope[0]]
+        names = [c.name for c in table.schema.key_columns]
+        for keys, gone, settle in rounds:
+            rows = [self.new_row(table, k) for k in keys] + [self.new_row(table, k) for k in gone]
+            deleted = [False] * len(keys) + [True] * len(gone)
+            rows = [{n: r[n] for n in names} if d else r for r, d in zip(rows, deleted, strict=True)]
+            kept = self.decide(scope, rows, OnConflict.UPDATE)
+            assert kept is not None
+            if rows:
+                done = self.world.write(table, rows, scope[1], OnConflict.UPDATE, deleted)
+                self.record(scope, [rows[i] for i in kept], [deleted[i] for i in kept], seqs_of(done))
+            if settle:
+                self.world.flush(table, scope[1])
         self.compare(scope)
 
     @rule()
@@ -316,9 +343,59 @@ def _value(column: Column, stamp: int) -> Any:
 
 
 TestLaw = Law.TestCase
-TestLaw.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, derandomize=True)
+TestLaw.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True)
 
 
 class TestLongLaw(Law.TestCase):
     pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
     settings = settings(max_examples=1_000, stateful_step_count=50, deadline=None, print_blob=True)
+
+
+def walk(seed: int, steps: int) -> None:
+    """One world that grows old: what only a long history reaches, and a run of fresh worlds does not."""
+    chance = random.Random(seed)
+
+    def keys(least: int = 1) -> list[int]:
+        return [chance.randrange(8) for _ in range(chance.randint(least, 5))]
+
+    def mode() -> OnConflict:
+        return chance.choice(list(OnConflict))
+
+    law = Law()
+    actions: list[tuple[int, Callable[[], object]]] = [
+        (6, lambda: law.insert(chance.choice(SCOPES), keys(), mode(), chance.random() < 0.3)),
+        (8, lambda: law.delete_and_update(chance.choice(SCOPES), keys(), [chance.random() < 0.3 for _ in range(6)])),
+        (2, lambda: law.insert_drawn_keys(chance.randint(1, 4))),
+        (3, lambda: law.write_every_scope_at_once([keys() for _ in SCOPES], [mode() for _ in SCOPES])),
+        (6, lambda: law.flush(chance.choice(SCOPES), chance.choice([2, 1_000_000]))),
+        (3, lambda: law.change_and_flush_again_and_again(chance.choice(SCOPES), [(keys(0)[:3], keys(0)[:2], True)] * 3)),
+        (1, law.reopen),
+        (1, lambda: law.add_column(chance.choice([NOTES, PAIRS]), chance.choice(NEW_TYPES), chance.random() < 0.5)),
+        (1, lambda: law.rename_column(chance.choice([NOTES, PAIRS]), chance.choice("xyvnkb"))),
+        (1, lambda: law.drop_column(chance.choice([NOTES, PAIRS]), chance.randrange(4))),
+        (1, lambda: law.widen_columns(chance.choice([NOTES, PAIRS]))),
+        (3, lambda: law.begin_reading(chance.choice(SCOPES)) if len(law.readers) < 4 else law.end_reading()),
+    ]
+    weights = [w for w, _ in actions]
+    try:
+        for step in range(steps):
+            ((_, action),) = chance.choices(actions, weights)
+            try:
+                action()
+            except BaseException as e:
+                e.add_note(f"seed {seed}, step {step}")
+                raise
+    finally:
+        law.teardown()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_law_holds_on_a_long_walk(seed: int) -> None:
+    walk(seed, steps=150)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_the_law_holds_on_longer_walks(seed: int) -> None:
+    walk(seed, steps=1_500)

@@ -211,12 +211,22 @@ def first_duplicate(hashes: U64, columns: Sequence[pa.Array]) -> tuple[int, int]
 
 
 def key_text(columns: Sequence[pa.Array], row: int) -> str:
-    """One key for an error message, e.g. `(7, 'a')`; long texts are cut."""
+    """One key for an error message, e.g. `(7, 'a', 2020-02-29)`; long texts are cut."""
     parts = []
     for column in columns:
-        text = repr(column[row].as_py())
+        text = _value_text(column[row])
         parts.append(text if len(text) <= 60 else text[:57] + "…'")
     return f"({', '.join(parts)})"
+
+
+def _value_text(scalar: pa.Scalar) -> str:
+    try:
+        value = scalar.as_py()
+    except (OverflowError, ValueError):  # Python's own dates end in the year 9999
+        return str(scalar.cast(pa.int32() if pa.types.is_date32(scalar.type) else pa.int64()).as_py())
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    return repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def matches(needles: Sequence[pa.Array], haystack: Sequence[pa.Array]) -> tuple[I64, I64]:

@@ -5,11 +5,15 @@ directory, no replacement of names by Python variables, no settings.  That is th
 
 A statement runs on a cursor of its own (an Arrow input is registered per cursor, and a second query on a connection
 with an open result fails).  Whatever DuckDB raises is translated here and nowhere else (`engine_errors`).
+
+After an internal error of its own DuckDB refuses everything until its database is opened anew.  It holds no data of
+ours, so that is what happens: one statement fails, and not the whole service.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +56,9 @@ SET lock_configuration = true;
 """
 
 
+_FATAL = re.compile(r"INTERNAL Error|FATAL Error|has been invalidated")
+
+
 class DuckDBEngine:
     """The embedded engine.
 
@@ -75,32 +82,58 @@ class DuckDBEngine:
             config["memory_limit"] = memory_limit
         if threads is not None:
             config["threads"] = threads
-        self._connection = duckdb.connect(":memory:", config=config)
-        run = self._connection.execute
+        self._config = config
+        self._directories = directories
+        self._temp_directory = temp_directory
+        self._ids = ids
+        self._version = version
+        self._renewing = threading.Lock()
+        self._connection = self._open()
+        self._idle: list[Any] = []  # idle cursors that hold nothing
+        self._closed = False
+
+    def _open(self) -> Any:
+        """A new database: its limits, its functions and its lock."""
+        connection = duckdb.connect(":memory:", config=self._config)
+        temp_directory, directories = self._temp_directory, self._directories
+        run = connection.execute
         run("SET temp_directory = " + quote_literal(str(temp_directory) if temp_directory else ""))
         # Cached files are checked by time and size (measured: not checking them gains nothing on a local disk).
         run("SET parquet_metadata_cache = true; SET TimeZone = 'UTC'")
         # Scan plans carry paths as they are configured, the engine may compare them resolved.
         spelt = dict.fromkeys(str(p) + "/" for d in directories for p in (Path(d).absolute(), Path(d).resolve()))
         run(f"SET allowed_directories = [{', '.join(map(quote_literal, spelt))}]")
-        self._add_functions(ids, version)
+        self._add_functions(connection)
         run(_LOCK)
-        self._idle: list[Any] = []  # idle cursors that hold nothing
-        self._closed = False
+        return connection
 
-    def _add_functions(self, ids: IdSource, version: str) -> None:
+    def _add_functions(self, connection: Any) -> None:
+        ids = self._ids
+
         def snowflake_ids(rows: pa.ChunkedArray) -> pa.Array:
             return pa.array(ids(len(rows)))
 
         def ulids(rows: pa.ChunkedArray) -> pa.Array:
             return ulid_array(ids(len(rows)))
 
-        add = self._connection.create_function
+        add = connection.create_function
         kind: Any = "arrow"
         add("__kalam_snowflake_id", snowflake_ids, ["DOUBLE"], "BIGINT", type=kind, side_effects=True)
         add("__kalam_ulid", ulids, ["DOUBLE"], "VARCHAR", type=kind, side_effects=True)
-        self._connection.execute(_MACROS)
-        self._connection.execute(f"CREATE MACRO version() AS {quote_literal(version)}")
+        connection.execute(_MACROS)
+        connection.execute(f"CREATE MACRO version() AS {quote_literal(self._version)}")
+
+    def _failed(self, error: BaseException) -> KalamError:
+        """The error for the client; opens the database anew when this one ended it."""
+        failure = _failure(error)
+        if _FATAL.search(failure.message) and not self._closed:
+            with self._renewing:
+                try:
+                    self._connection.cursor().execute("SELECT 1")
+                except duckdb.Error:
+                    # Statements that still run on the old one fail by themselves; it goes with the last of them.
+                    self._connection, self._idle = self._open(), []
+        return translate(failure)
 
     def close(self) -> None:
         if not self._closed:
@@ -115,15 +148,20 @@ class DuckDBEngine:
         if "\0" in sql:
             raise SqlSyntaxError("the statement contains a NUL character; remove it")
         cursor = self._idle.pop() if self._idle else self._connection.cursor()
+        well = True
         try:
             row = cursor.execute(f"SELECT json_serialize_sql({quote_literal(sql)})").fetchone()
             tree: Tree = json.loads(row[0]) if row else {}
         except RecursionError:
             raise Unsupported("the statement is nested too deeply; split it with WITH") from None
         except duckdb.Error as e:
-            raise translate(_failure(e)) from None
+            well = False
+            raise self._failed(e) from None
         finally:
-            self._idle.append(cursor)
+            if well:
+                self._idle.append(cursor)
+            else:
+                cursor.close()
         if tree.get("error"):
             raise _tree_error(tree, sql)
         return tree
@@ -139,7 +177,7 @@ class DuckDBEngine:
             columns = [ResultColumn(n, str(t)) for n, t in zip(relation.columns, relation.types, strict=True)]
         except duckdb.Error as e:
             cursor.close()
-            raise translate(_failure(e)) from None
+            raise self._failed(e) from None
         except BaseException:
             cursor.close()
             raise
@@ -152,7 +190,7 @@ class DuckDBEngine:
     def stream(self, sql: str, inputs: Inputs, setting: Setting, *, batch_rows: int, cancel: CancelToken) -> DuckDBStream:
         cancel.check()
         cursor = self._cursor(inputs, setting)
-        return DuckDBStream(cursor, sql, batch_rows, cancel)
+        return DuckDBStream(cursor, sql, batch_rows, cancel, self._failed)
 
     def table(self, sql: str, inputs: Inputs, setting: Setting, *, cancel: CancelToken | None = None) -> pa.Table:
         stream = self.stream(sql, inputs, setting, batch_rows=65_536, cancel=cancel or CancelToken())
@@ -169,7 +207,7 @@ class DuckDBEngine:
             rows = cursor.execute(f"EXPLAIN {how} {sql}").fetchall()
             return "\n".join(str(r[-1]) for r in rows)
         except duckdb.Error as e:
-            raise translate(_failure(e)) from None
+            raise self._failed(e) from None
         finally:
             cursor.close()
 
@@ -186,7 +224,7 @@ class DuckDBEngine:
                 cursor.register(name, data)
         except duckdb.Error as e:
             cursor.close()
-            raise translate(_failure(e)) from None
+            raise self._failed(e) from None
         except BaseException:
             cursor.close()
             raise
@@ -196,8 +234,11 @@ class DuckDBEngine:
 class DuckDBStream:
     """One running statement on its own cursor."""
 
-    def __init__(self, cursor: Any, sql: str, batch_rows: int, cancel: CancelToken) -> None:
+    def __init__(
+        self, cursor: Any, sql: str, batch_rows: int, cancel: CancelToken, failed: Callable[[BaseException], KalamError]
+    ) -> None:
         self._cursor = cursor
+        self._failed = failed
         self._cancel = cancel
         self._lock = threading.Lock()
         self._open = True
@@ -217,7 +258,7 @@ class DuckDBStream:
         except (duckdb.Error, pa.ArrowException, RuntimeError, OSError) as e:
             if self._cancel.cancelled:
                 raise self._cancel.error() from None
-            raise translate(_failure(e)) from None
+            raise self._failed(e) from None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:

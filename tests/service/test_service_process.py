@@ -144,7 +144,6 @@ def test_a_taken_port_and_bad_settings_end_with_2(start):
     others = {
         port: start("a", "--port", port),
         "no_such_key": start("b", server__no_such_key=1),
-        "drain_seconds": start("c", server__drain_seconds=-1),
         "auth.nope": start("d", "--set", "auth.nope=1"),
     }
     for said, server in others.items():

@@ -116,7 +116,7 @@ CREATE TABLE k_date (k DATE PRIMARY KEY, v INT);
 INSERT INTO k_date VALUES ('2020-02-29', 1), ('0001-01-01', 2), ('9999-12-31', 3);
 -- pause
 INSERT INTO k_date VALUES (DATE '2020-02-29', 9);
----- error 23505 2020
+---- error 23505 (k) = (2020-02-29)
 SELECT v FROM k_date WHERE k = '2020-02-29';
 ----
 1
@@ -127,6 +127,11 @@ SELECT v FROM k_date WHERE k = TIMESTAMP '2020-02-29 00:00:00';
 
 SELECT v FROM k_date WHERE k = TIMESTAMP '2020-02-29 00:00:01';
 ----
+
+INSERT INTO k_date VALUES ('294247-01-01', 4);
+
+INSERT INTO k_date VALUES ('294247-01-01', 4);
+---- error 23505 (k) = (
 
 SELECT v FROM k_date WHERE k BETWEEN '0001-01-01' AND '2020-03-01' ORDER BY k;
 ----

@@ -132,4 +132,4 @@ def test_a_failure_anywhere_loses_and_doubles_nothing(cases: Cases, action: str)
 @pytest.mark.parametrize("seed", range(2, 12))
 @pytest.mark.parametrize("action", ["crash", "io_error", "disk_full"])
 def test_a_failure_anywhere_in_other_workloads(cases: Cases, action: str, seed: int) -> None:
-    assert walk(cases, seed, action, at_most=1_000) > 100
+    assert walk(cases, seed, action, at_most=8) > 30

@@ -115,7 +115,9 @@ def _fetch_prepared(call: Call, command: c.Handle) -> flight.FlightDataStream:
 def _stream(call: Call, handle: bytes) -> flight.FlightDataStream:
     key = (call.user, handle)
     call.streams.check(key)
-    return call.streams.serve(call.session.fetch(handle), key, call.context, call.user_agent)
+    with call.streams.opening(key, call.context) as opening:
+        rows = call.session.fetch(handle, opening.can_stop)
+    return call.streams.serve(rows, key, call.context, call.user_agent)
 
 
 def _update(call: Call, command: c.Statement, upload: Upload) -> bytes:

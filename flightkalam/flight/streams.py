@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -38,7 +39,7 @@ class Streams:
         # Reentrant: a dropped iterator may close itself in the middle of any of these blocks.
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _Running | _Opening] = {}
         self._ended: OrderedDict[Key, bool] = OrderedDict()  # True: cancelled before it ran
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="flight-watch", daemon=True)
@@ -50,6 +51,18 @@ class Streams:
             cancelled = self._ended.get(key, False)
         if cancelled:
             raise Cancelled("the query was cancelled; run it again")
+
+    @contextmanager
+    def opening(self, key: Key, context: flight.ServerCallContext) -> Iterator[_Opening]:
+        """A result that computes before its first row is watched like one that streams."""
+        opening = _Opening(key, context)
+        with self._lock:
+            self._running[id(opening)] = opening
+        try:
+            yield opening
+        finally:
+            with self._lock:
+                self._running.pop(id(opening), None)
 
     def serve(self, rows: Rows, key: Key, context: flight.ServerCallContext, user_agent: str) -> flight.GeneratorStream:
         running = _Running(self, rows, key, context)
@@ -103,6 +116,29 @@ class Streams:
                 left = [r for r in list(self._running.values()) if r.left()]
             for running in left:
                 running.stop(Cancelled("the query was cancelled by its client"))
+
+
+class _Opening:
+    """A result that has not given its first row yet."""
+
+    def __init__(self, key: Key, context: flight.ServerCallContext) -> None:
+        self.key = key
+        self.reason: KalamError | None = None
+        self._context = context
+        self._stops: Callable[[], None] | None = None
+
+    def can_stop(self, how: Callable[[], None]) -> None:
+        self._stops = how
+        if self.reason is not None:
+            how()
+
+    def left(self) -> bool:
+        return self.reason is None and bool(self._context.is_cancelled())
+
+    def stop(self, reason: KalamError) -> None:
+        self.reason = reason
+        if self._stops is not None:
+            self._stops()
 
 
 class _Running:

@@ -38,10 +38,10 @@ class Call:
             return self.session.update_prepared(handle, parameters)
         return self._ended_once(None, lambda receipt: self.session.update_prepared(handle, parameters, receipt))
 
-    def fetch(self, handle: bytes) -> Rows:
+    def fetch(self, handle: bytes, on_start: Callable[[Callable[[], None]], None] | None = None) -> Rows:
         planned = None if self._key is None else self.session.announced_write(handle)
         if planned is None or self._key is None:
-            return self.session.fetch(handle)
+            return self.session.fetch(handle, None, on_start)
 
         def run(receipt: Receipt) -> pa.Table:
             rows = self.session.fetch(handle, receipt)

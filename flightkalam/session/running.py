@@ -39,13 +39,15 @@ _SECRETS = re.compile("password", re.IGNORECASE)
 @dataclass(frozen=True)
 class Runner:
     """:param transaction: the one the statement belongs to; None: it commits by itself.
-    :param receipt: recorded with the statement's commit."""
+    :param receipt: recorded with the statement's commit.
+    :param on_start: told how to stop the statement, before it starts."""
 
     parts: Parts
     identity: Identity
     settings: Settings
     transaction: Transaction | None = None
     receipt: Receipt | None = None
+    on_start: Callable[[Callable[[], None]], None] | None = None
 
     # -- understanding -----------------------------------------------------------------------------------------
 
@@ -139,6 +141,8 @@ class Runner:
 
     def _started(self, run: Callable[..., Rows], statement: s.Statement, literals: Sequence[Literal]) -> tuple[Rows, Execution]:
         e = self._execution(statement, literals)
+        if self.on_start is not None:
+            self.on_start(e.cancel.cancel)
         try:
             return run(e, statement), e
         except BaseException:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -269,13 +269,19 @@ class Session:
     def describe_prepared(self, handle: bytes) -> pa.Schema:
         return self._prepared_of(handle).schema
 
-    def fetch(self, handle: bytes, receipt: Receipt | None = None) -> Rows:
+    def fetch(
+        self,
+        handle: bytes,
+        receipt: Receipt | None = None,
+        on_start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> Rows:
         """The rows of a planned result.
 
+        :param on_start: told how to stop it, before it starts.
         :raises Conflict: the tables have changed, so that the announced schema would no longer hold.
         """
         planned = self._results.get(self.identity.user_id, handle)
-        runner = self._runner(planned.transaction, receipt)
+        runner = replace(self._runner(planned.transaction, receipt), on_start=on_start)
         if planned.is_update:
             with planned.lock:
                 if planned.count is None:

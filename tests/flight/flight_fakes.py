@@ -109,7 +109,7 @@ class Session:
     def describe_prepared(self, handle: bytes) -> pa.Schema:
         return self._schema(_known(handle))
 
-    def fetch(self, handle: bytes) -> Rows:
+    def fetch(self, handle: bytes, on_start=None) -> Rows:
         sql = _known(handle)
         self._note("fetch", sql)
         interrupted = threading.Event()

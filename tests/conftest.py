@@ -24,7 +24,7 @@ settings.load_profile("kalam")
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet_log() -> None:
-    telemetry.configure(LogConfig(level="error"))
+    telemetry.configure(LogConfig(level="warning"))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ settings.register_profile(
 settings.load_profile("kalam")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def quiet_log() -> None:
     telemetry.configure(LogConfig(level="warning"))
 

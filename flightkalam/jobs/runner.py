@@ -6,6 +6,7 @@ stuck.  One worker runs jobs one after another: on a small machine a second big 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import secrets
@@ -142,8 +143,10 @@ class Jobs:
         while (running := self._queue.get()) is not None:
             try:
                 self._run(running)
-            except KalamError as e:  # the record could not be kept; the next start settles it
-                log.error("job_record_lost", job_id=running.job.job_id, error=e.message)
+            except Exception as e:
+                # The record or the log line could not be written; the next start settles it.  The worker lives on.
+                with contextlib.suppress(Exception):
+                    log.error("job_record_lost", job_id=running.job.job_id, error=str(e))
             finally:
                 with self._lock:
                     self._active.pop(running.job.job_id, None)
@@ -166,5 +169,5 @@ class Jobs:
             running.failure = InternalError(f"job {running.job.job_id} failed by an internal error ({type(e).__name__})")
             status, error = "failed", running.failure.message
         running.job = replace(running.job, status=status, result=result, error=error, finished_at_us=self._clock.now_us())
-        log.info("job_finished", job_id=running.job.job_id, kind=running.job.kind, status=status, error=error)
         self._save(running.job)
+        log.info("job_finished", job_id=running.job.job_id, kind=running.job.kind, status=status, error=error)

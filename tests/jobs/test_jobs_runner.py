@@ -173,3 +173,17 @@ def test_jobs_without_a_record_are_refused(store: Store, worker: Worker) -> None
     with pytest.raises(InternalError, match="FL-nothing"):
         jobs.get("FL-nothing")
     jobs.close()
+
+
+def test_a_log_line_that_cannot_be_written_does_not_end_the_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker is the only one: without it every later FLUSH … WAIT would wait for ever."""
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            raise ValueError("I/O operation on closed file")
+
+    monkeypatch.setattr("flightkalam.jobs.runner.log", Broken())
+    jobs = started(store, lambda job, cancelled: {"n": 1})
+    for _ in range(2):
+        assert jobs.wait(jobs.submit("flush", {"tables": []})).status == "completed"
+    jobs.close()

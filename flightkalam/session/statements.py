@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from flightkalam.auth import authorise
-from flightkalam.auth.authorise import Action
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
@@ -144,7 +142,3 @@ def row_of(statement: s.Statement) -> Row:
 def spoken(kind: type) -> str:
     """ReleaseSavepoint -> RELEASE SAVEPOINT."""
     return "".join(f" {c}" if c.isupper() else c for c in kind.__name__).strip().upper()
-
-
-def require_system(e: Execution) -> None:
-    authorise.require(e.identity, Action.READ_SYSTEM)

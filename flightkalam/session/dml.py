@@ -1,4 +1,4 @@
-"""UPDATE, DELETE, MERGE, INSERT … ON CONFLICT DO UPDATE and TRUNCATE: read, then append versions.
+"""UPDATE, DELETE, INSERT … ON CONFLICT DO UPDATE and TRUNCATE: read, then append versions.
 
     compute   one SELECT over a snapshot yields the new versions in Arrow, the client's own expressions in it
     write     the door takes them if the scope has nothing newer than the snapshot …
@@ -29,14 +29,13 @@ from flightkalam.session.execution import Execution
 from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.session.writes import Written
 from flightkalam.sql import statements as s
-from flightkalam.sql.lexer import Kind, lex
 from flightkalam.sql.text import quote_ident
 from flightkalam.table.mutate import HeadMoved, Mutation, OnConflict, check_rows, duplicate_key
 from flightkalam.table.staging import Staged, stage
 
 # Output names that no column of a client can have.
-_SEQ = '"$seq"'
-_CHANGED = '"$changed"'
+SEQ_OUT = '"$seq"'
+CHANGED_OUT = '"$changed"'
 Mask = npt.NDArray[np.bool_]
 
 
@@ -163,21 +162,21 @@ def _visible(e: Execution, table: Table, rows: pa.Table) -> tuple[I64, I64]:
     """Which of the rows have keys that are visible, and the `_seq` of the rows that hold them."""
     keys = " AND ".join(f"o.{quote_ident(c.name)} = n.{quote_ident(c.name)}" for c in table.schema.key_columns)
     place = '"$row"'
-    numbered = rows.append_column(_plain(place), pa.array(np.arange(rows.num_rows)))
+    numbered = rows.append_column(plain(place), pa.array(np.arange(rows.num_rows)))
     query = (
-        f"SELECT n.{place} AS {place}, o.{quote_ident(SEQ)} AS {_SEQ} FROM "
+        f"SELECT n.{place} AS {place}, o.{quote_ident(SEQ)} AS {SEQ_OUT} FROM "
         f"(SELECT {arrow_columns(table.schema.columns)}, {place} FROM {NEW_ROWS}) AS n "
         f"JOIN {reads.qualified(table)} AS o ON {keys}"
     )
-    found = _read(e, query, {NEW_ROWS: numbered})
-    return found.column(_plain(place)).to_numpy().astype(np.int64), _seqs(found)
+    found = read(e, query, {NEW_ROWS: numbered})
+    return found.column(plain(place)).to_numpy().astype(np.int64), seqs_of(found)
 
 
 # -- UPDATE -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """The table that a statement writes to, as its text calls it."""
 
     table: Table
@@ -193,13 +192,13 @@ class _Target:
         return f"{quote_ident(self.alias or self.table.name)}.{quote_ident(name)}"
 
 
-def _target(e: Execution, name: s.Name, alias: s.Ident | None) -> _Target:
+def target_of(e: Execution, name: s.Name, alias: s.Ident | None) -> Target:
     table = e.table(name, Action.WRITE)
     writes.refuse_stream(table)
-    return _Target(table, alias.value if alias is not None else None)
+    return Target(table, alias.value if alias is not None else None)
 
 
-def _assigned(table: Table, assignments: Sequence[s.Assignment]) -> dict[int, str | None]:
+def assigned_columns(table: Table, assignments: Sequence[s.Assignment]) -> dict[int, str | None]:
     """Expression per column id; None for DEFAULT."""
     out: dict[int, str | None] = {}
     for a in assignments:
@@ -216,72 +215,83 @@ def _assigned(table: Table, assignments: Sequence[s.Assignment]) -> dict[int, st
 
 
 def update(e: Execution, statement: s.Update) -> Written:
-    target = _target(e, statement.table, statement.alias)
-    assigned = _assigned(target.table, statement.assignments)
+    target = target_of(e, statement.table, statement.alias)
+    assigned = assigned_columns(target.table, statement.assignments)
     source = target.reference + (f", {statement.from_.text}\n" if statement.from_ is not None else "")
     joined = statement.from_ is not None
-    query = _with(statement.with_clause) + _update_query(target, assigned, source, statement.where, joined=joined)
+    query = with_text(statement.with_clause) + _update_query(target, assigned, source, statement.where, joined=joined)
     return settle(e, target.table, lambda e: _updated(e, target.table, query, assigned))
 
 
 def _update_query(
-    target: _Target, assigned: dict[int, str | None], source: str, where: s.Slice | None, *, joined: bool = False
+    target: Target, assigned: dict[int, str | None], source: str, where: s.Slice | None, *, joined: bool = False
 ) -> str:
     """New rows: every column, `_seq`, the old values of what is assigned to, and whether anything changes.
 
     :param joined: a row may be found several times, so that those that change nothing must be seen too.
     """
     schema = target.table.schema
-    cells = [f"{cell(c, assigned[c.id]) if c.id in assigned else target.column(c.name)} AS {_new(c)}" for c in schema.columns]
-    cells.append(f"{target.column(SEQ)} AS {_SEQ}")
-    cells += [f"{target.column(c.name)} AS {_old(c)}" for c in schema.columns if c.id in assigned]
-    changed = " OR ".join(f"{_new(c)} IS DISTINCT FROM {_old(c)}" for c in schema.columns if c.id in assigned)
+    cells = new_cells(target, assigned)
+    cells.append(f"{target.column(SEQ)} AS {SEQ_OUT}")
+    cells += [f"{target.column(c.name)} AS {old_cell(c)}" for c in schema.columns if c.id in assigned]
+    changed = " OR ".join(f"{new_cell(c)} IS DISTINCT FROM {old_cell(c)}" for c in schema.columns if c.id in assigned)
     inner = f"SELECT {', '.join(cells)} FROM {source}{_condition(target, where, source)}"
-    return _changed_rows(inner, changed or "false", joined=joined)
+    return changed_rows(inner, changed or "false", joined=joined)
 
 
-def _changed_rows(inner: str, changed: str, *, joined: bool) -> str:
+def changed_rows(inner: str, changed: str, *, joined: bool) -> str:
     filtered = "" if joined else f" WHERE {changed}"
-    return f"SELECT *, ({changed}) AS {_CHANGED} FROM ({inner}) AS u{filtered}"
+    return f"SELECT *, ({changed}) AS {CHANGED_OUT} FROM ({inner}) AS u{filtered}"
 
 
-def _condition(target: _Target, where: s.Slice | None, source: str) -> str:
+def _condition(target: Target, where: s.Slice | None, source: str) -> str:
     conditions = [f"({where.text}\n)"] if where is not None else []
-    conditions += _not_deleted(target, source, *conditions)
+    conditions += not_deleted(target, source, *conditions)
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _not_deleted(target: _Target, *texts: str) -> list[str]:
+def not_deleted(target: Target, *texts: str) -> list[str]:
     """A statement that asks for `_deleted` is shown tombstones (SEMANTICS §2); it must never write to one."""
     return [f"NOT {target.column(DELETED)}"] if any(DELETED in text.lower() for text in texts) else []
 
 
-def _new(column: Column) -> str:
+def new_cells(target: Target, assigned: dict[int, str | None]) -> list[str]:
+    """Every column of the changed row: what is assigned to it, else what it held."""
+    columns = target.table.schema.columns
+    return [f"{cell(c, assigned[c.id]) if c.id in assigned else target.column(c.name)} AS {new_cell(c)}" for c in columns]
+
+
+def new_cell(column: Column) -> str:
+    """What a column's new value is called in a query of ours; `new_name` is the same without quotes."""
     return f'"$n{column.id}"'
 
 
-def _old(column: Column) -> str:
+def new_name(column: Column) -> str:
+    return plain(new_cell(column))
+
+
+def old_cell(column: Column) -> str:
     return f'"$o{column.id}"'
 
 
-def _with(clause: s.Slice | None) -> str:
+def with_text(clause: s.Slice | None) -> str:
     return f"{clause.text} " if clause is not None else ""
 
 
 def _updated(e: Execution, table: Table, query: str, assigned: dict[int, str | None]) -> Change:
     """Run an update's query and make versions of its rows."""
-    found = _read(e, query)
-    old_names = [_plain(_old(c) if c.id in assigned else _new(c)) for c in table.schema.key_columns]
-    old = _key_table(table, [found.column(name) for name in old_names])
-    _refuse_twice(table, old)
-    changed = found.column(_plain(_CHANGED))
+    found = read(e, query)
+    old_names = [plain(old_cell(c) if c.id in assigned else new_cell(c)) for c in table.schema.key_columns]
+    old = key_table(table, [found.column(name) for name in old_names])
+    refuse_twice(table, old)
+    changed = found.column(plain(CHANGED_OUT))
     found, old = found.filter(changed), old.filter(changed)
-    rows = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
+    rows = storage_rows(table, found, [new_name(c) for c in table.schema.columns])
     n = rows.num_rows
     check_rows(table, rows)
     if not any(c.id in assigned for c in table.schema.key_columns):
-        return Change(rows, np.ones(n, bool), _seqs(found), n, rows)
-    return _moved(table, rows, old, _seqs(found))
+        return Change(rows, np.ones(n, bool), seqs_of(found), n, rows)
+    return _moved(table, rows, old, seqs_of(found))
 
 
 def _moved(table: Table, rows: pa.Table, old_keys: pa.Table, seqs: I64) -> Change:
@@ -294,17 +304,17 @@ def _moved(table: Table, rows: pa.Table, old_keys: pa.Table, seqs: I64) -> Chang
     left[old] = False
     supersedes, base = np.zeros(len(seqs), bool), np.zeros(len(seqs), np.int64)
     supersedes[new], base[new] = True, seqs[old]
-    versions = pa.concat_tables([_marked(rows, False), tombstones(table, old_keys.filter(pa.array(left)))])
+    versions = pa.concat_tables([marked(rows, False), tombstones(table, old_keys.filter(pa.array(left)))])
     supersedes = np.concatenate([supersedes, np.ones(int(left.sum()), bool)])
     return Change(versions, supersedes, np.concatenate([base, seqs[left]]), rows.num_rows, rows)
 
 
-def _seqs(found: pa.Table) -> I64:
+def seqs_of(found: pa.Table) -> I64:
     """`_seq` of the rows found; 0 for rows of the same transaction, which have none yet."""
-    return pc.fill_null(found.column(_plain(_SEQ)), 0).to_numpy()
+    return pc.fill_null(found.column(plain(SEQ_OUT)), 0).to_numpy()
 
 
-def _key_table(table: Table, columns: Sequence[pa.ChunkedArray]) -> pa.Table:
+def key_table(table: Table, columns: Sequence[pa.ChunkedArray]) -> pa.Table:
     arrays = [to_storage(a, c.type, c.name) for a, c in zip(columns, table.schema.key_columns, strict=True)]
     return pa.table(arrays, names=[c.name for c in table.schema.key_columns])
 
@@ -313,15 +323,15 @@ def tombstones(table: Table, keys: pa.Table) -> pa.Table:
     """Tombstones of the given keys: the key, NULL in every other column, `_deleted`."""
     names = set(keys.schema.names)
     arrays = [keys.column(c.name) if c.name in names else pa.nulls(keys.num_rows, c.type.storage) for c in table.schema.columns]
-    return _marked(pa.table(arrays, names=table.schema.storage.names).cast(table.schema.storage), True)
+    return marked(pa.table(arrays, names=table.schema.storage.names).cast(table.schema.storage), True)
 
 
-def _marked(rows: pa.Table, deleted: bool) -> pa.Table:
+def marked(rows: pa.Table, deleted: bool) -> pa.Table:
     flags = pa.repeat(pa.scalar(deleted), rows.num_rows)
     return rows.append_column(pa.field(DELETED, pa.bool_(), nullable=False), flags)
 
 
-def _refuse_twice(table: Table, keys: pa.Table) -> None:
+def refuse_twice(table: Table, keys: pa.Table) -> None:
     columns = [combined(c) for c in keys.columns]
     if first_duplicate(key_hashes(columns), columns) is not None:
         raise ConstraintViolation(
@@ -330,18 +340,18 @@ def _refuse_twice(table: Table, keys: pa.Table) -> None:
         )
 
 
-def _plain(quoted: str) -> str:
+def plain(quoted: str) -> str:
     return quoted.strip('"')
 
 
-def _read(e: Execution, query: str, inputs: reads.Inputs | None = None) -> pa.Table:
+def read(e: Execution, query: str, inputs: reads.Inputs | None = None) -> pa.Table:
     batches = list(reads.batches(e, query, inputs or {}))
     if batches:
         return pa.Table.from_batches(batches)
     return reads.empty(e, query, inputs or {})
 
 
-def _storage(table: Table, found: pa.Table, names: Sequence[str]) -> pa.Table:
+def storage_rows(table: Table, found: pa.Table, names: Sequence[str]) -> pa.Table:
     """Columns `names` of a result as rows of the table's storage columns."""
     selected = found.select(list(names)).combine_chunks()
     batches = [storage_batch(table, b.columns) for b in selected.to_batches()]
@@ -352,39 +362,39 @@ def _storage(table: Table, found: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def delete(e: Execution, statement: s.Delete) -> Written:
-    target = _target(e, statement.table, statement.alias)
+    target = target_of(e, statement.table, statement.alias)
     source = target.reference + (f", {statement.using.text}\n" if statement.using is not None else "")
-    query = _with(statement.with_clause) + _delete_query(target, source, statement.where, statement.returning is not None)
+    query = with_text(statement.with_clause) + _delete_query(target, source, statement.where, statement.returning is not None)
     return settle(e, target.table, lambda e: _deleted(e, target.table, query, statement.returning is not None))
 
 
 def truncate(e: Execution, statement: s.Truncate) -> Written:
     """An atomic delete of everything that the statement may see."""
-    target = _target(e, statement.table, None)
+    target = target_of(e, statement.table, None)
     query = _delete_query(target, target.reference, None, False)
     return settle(e, target.table, lambda e: _deleted(e, target.table, query, False))
 
 
-def _delete_query(target: _Target, source: str, where: s.Slice | None, whole: bool) -> str:
+def _delete_query(target: Target, source: str, where: s.Slice | None, whole: bool) -> str:
     schema = target.table.schema
     columns = schema.columns if whole else schema.key_columns
-    cells = [f"{target.column(c.name)} AS {_new(c)}" for c in columns]
-    cells.append(f"{target.column(SEQ)} AS {_SEQ}")
+    cells = [f"{target.column(c.name)} AS {new_cell(c)}" for c in columns]
+    cells.append(f"{target.column(SEQ)} AS {SEQ_OUT}")
     condition = _condition(target, where, source)
     # A join may find a row several times; it is deleted once.
-    key = ", ".join(_new(c) for c in schema.key_columns)
+    key = ", ".join(new_cell(c) for c in schema.key_columns)
     return f"SELECT DISTINCT ON ({key}) * FROM (SELECT {', '.join(cells)} FROM {source}{condition}) AS d"
 
 
 def _deleted(e: Execution, table: Table, query: str, whole: bool) -> Change:
-    found = _read(e, query)
-    keys = _key_table(table, [found.column(_plain(_new(c))) for c in table.schema.key_columns])
+    found = read(e, query)
+    keys = key_table(table, [found.column(new_name(c)) for c in table.schema.key_columns])
     returned = table.schema.storage.empty_table()
     if whole:
-        returned = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
-        returned = returned.append_column(SEQ, found.column(_plain(_SEQ)))
+        returned = storage_rows(table, found, [new_name(c) for c in table.schema.columns])
+        returned = returned.append_column(SEQ, found.column(plain(SEQ_OUT)))
     n = keys.num_rows
-    return Change(tombstones(table, keys), np.ones(n, bool), _seqs(found), n, returned)
+    return Change(tombstones(table, keys), np.ones(n, bool), seqs_of(found), n, returned)
 
 
 # -- INSERT … ON CONFLICT DO UPDATE -----------------------------------------------------------------------------------
@@ -394,9 +404,9 @@ def upsert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None
     """New keys are inserted, taken ones updated by the assignments; `excluded` is the row that was to be inserted."""
     conflict = statement.on_conflict
     assert conflict is not None and conflict.action == "update"
-    target = _target(e, statement.table, statement.alias)
+    target = target_of(e, statement.table, statement.alias)
     table = target.table
-    assigned = _assigned(table, conflict.assignments)
+    assigned = assigned_columns(table, conflict.assignments)
     if any(c.id in assigned for c in table.schema.key_columns):
         raise Unsupported("ON CONFLICT DO UPDATE cannot change the primary key")
     with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
@@ -414,7 +424,7 @@ def _new_rows_sql(table: Table) -> str:
 NEW_ROWS = '"$rows"'
 
 
-def _conflict_query(target: _Target, assigned: dict[int, str | None], where: s.Slice | None) -> str:
+def _conflict_query(target: Target, assigned: dict[int, str | None], where: s.Slice | None) -> str:
     """The update of taken keys.  `excluded` is one column, a struct, so that a bare name means the target's column."""
     table = target.table
     name = quote_ident(target.alias or table.name)
@@ -430,159 +440,12 @@ def _conflict_query(target: _Target, assigned: dict[int, str | None], where: s.S
 
 def _upserted(e: Execution, table: Table, query: str, assigned: dict[int, str | None], staged: Staged) -> Change:
     inputs = {NEW_ROWS: staged.rows}
-    found = _read(e, query, inputs)
-    updated = _storage(table, found, [_plain(_new(c)) for c in table.schema.columns])
+    found = read(e, query, inputs)
+    updated = storage_rows(table, found, [new_name(c) for c in table.schema.columns])
     keys = ", ".join(quote_ident(c.name) for c in table.schema.key_columns)
     fresh_query = f"SELECT n.* FROM {_new_rows_sql(table)} AS n ANTI JOIN {reads.qualified(table)} AS o USING ({keys})"
-    fresh = _storage(table, _read(e, fresh_query, inputs), table.schema.storage.names)
+    fresh = storage_rows(table, read(e, fresh_query, inputs), table.schema.storage.names)
     rows = pa.concat_tables([fresh, updated])
     supersedes = np.concatenate([np.zeros(fresh.num_rows, bool), np.ones(updated.num_rows, bool)])
-    base = np.concatenate([np.zeros(fresh.num_rows, np.int64), _seqs(found)])
+    base = np.concatenate([np.zeros(fresh.num_rows, np.int64), seqs_of(found)])
     return Change(rows, supersedes, base, rows.num_rows, rows)
-
-
-# -- MERGE ------------------------------------------------------------------------------------------------------------
-
-
-def merge(e: Execution, statement: s.Merge) -> Written:
-    """Each WHEN clause is a query over the join of source and target, without the rows that an earlier clause took."""
-    target = _target(e, statement.target, statement.alias)
-    _refuse_key_assignment(target.table, statement)
-    return settle(e, target.table, lambda e: _merged(e, target, statement))
-
-
-def _refuse_key_assignment(table: Table, statement: s.Merge) -> None:
-    for clause in statement.clauses:
-        if clause.action == "update" and clause.whole_row is None:
-            assigned = _assigned(table, clause.assignments)
-            if any(c.id in assigned for c in table.schema.key_columns):
-                raise Unsupported("MERGE cannot change the primary key of a row; delete it and insert another")
-
-
-def _merged(e: Execution, target: _Target, statement: s.Merge) -> Change:
-    table = target.table
-    updated: list[pa.Table] = []
-    deleted: list[pa.Table] = []
-    inserted: list[pa.Table] = []
-    bases: dict[str, list[I64]] = {"update": [], "delete": []}
-    touched: list[pa.Table] = []
-    for i, clause in enumerate(statement.clauses):
-        if clause.action == "nothing":
-            continue
-        found = _read(e, _clause_query(e, target, statement, i))
-        if clause.action == "insert":
-            inserted.append(_storage(table, found, [_plain(_new(c)) for c in table.schema.columns]))
-            continue
-        keys = _key_table(table, [found.column(_plain(_new(c))) for c in table.schema.key_columns])
-        touched.append(keys)
-        if clause.action == "update":
-            found = found.filter(found.column(_plain(_CHANGED)))
-        bases[clause.action].append(_seqs(found))
-        if clause.action == "delete":
-            deleted.append(tombstones(table, keys))
-        else:
-            updated.append(_storage(table, found, [_plain(_new(c)) for c in table.schema.columns]))
-    if touched:
-        _refuse_twice(table, pa.concat_tables(touched))
-    empty = table.schema.storage.empty_table()
-    fresh = pa.concat_tables([empty, *inserted])
-    changed = pa.concat_tables([empty, *updated])
-    rows = pa.concat_tables([_marked(fresh, False), _marked(changed, False), *deleted])
-    supersedes = np.ones(rows.num_rows, bool)
-    supersedes[: fresh.num_rows] = False
-    base = np.concatenate([np.zeros(fresh.num_rows, np.int64), *bases["update"], *bases["delete"]])
-    return Change(rows, supersedes, base, rows.num_rows, pa.concat_tables([fresh, changed]))
-
-
-def _clause_query(e: Execution, target: _Target, statement: s.Merge, i: int) -> str:
-    clause, table = statement.clauses[i], target.table
-    with_ = _with(statement.with_clause)
-    earlier = [c for c in statement.clauses[:i] if c.matched == clause.matched]
-    conditions = [f"NOT coalesce(({c.condition.text if c.condition is not None else 'true'}\n), false)" for c in earlier]
-    if clause.condition is not None:
-        conditions.append(f"({clause.condition.text}\n)")
-    on = _merge_condition(target, statement)
-    using = ", ".join(quote_ident(c.value) for c in statement.using)
-    join = f"ON {on}" if on is not None else f"USING ({using})"
-    source = statement.source.text + "\n"
-    if clause.matched == "not_matched_by_source":
-        conditions += _not_deleted(target, *conditions, on or "")
-    if clause.matched == "matched":
-        body = f"FROM {target.reference} JOIN {source} {join}"
-    elif clause.matched == "not_matched":
-        body = f"FROM {source} ANTI JOIN {target.reference} {join}"
-    else:
-        body = f"FROM {target.reference} ANTI JOIN {source} {join}"
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    query = f"SELECT {_clause_cells(e, target, statement, clause)} {body}{where}"
-    if clause.action != "update":
-        return with_ + query
-    # A row that would stay as it is gets no version.
-    changed = " OR ".join(f"{_new(c)} IS DISTINCT FROM {_old(c)}" for c in table.schema.columns)
-    return with_ + _changed_rows(query, changed, joined=True)
-
-
-def _merge_condition(target: _Target, statement: s.Merge) -> str | None:
-    if statement.on is None:
-        return None
-    asked = [c.condition.text for c in statement.clauses if c.condition is not None]
-    on = f"({statement.on.text}\n)"
-    return " AND ".join([on, *_not_deleted(target, on, *asked)])
-
-
-def _clause_cells(e: Execution, target: _Target, statement: s.Merge, clause: s.MergeClause) -> str:
-    """What a clause selects: the new row of an insert, the changed row of an update, the key of a delete."""
-    schema = target.table.schema
-    if clause.action == "insert":
-        given = _insert_values(e, target.table, statement, clause)
-        return ", ".join(f"{cell(c, given.get(c.id))} AS {_new(c)}" for c in schema.columns)
-    if clause.action == "delete":
-        cells = [f"{target.column(c.name)} AS {_new(c)}" for c in schema.key_columns]
-    else:
-        assigned = _whole_row(e, target.table, statement, clause) or _assigned(target.table, clause.assignments)
-        cells = [
-            f"{cell(c, assigned[c.id]) if c.id in assigned else target.column(c.name)} AS {_new(c)}" for c in schema.columns
-        ]
-        cells += [f"{target.column(c.name)} AS {_old(c)}" for c in schema.columns]
-    return ", ".join([*cells, f"{target.column(SEQ)} AS {_SEQ}"])
-
-
-def _insert_values(e: Execution, table: Table, statement: s.Merge, clause: s.MergeClause) -> dict[int, str | None]:
-    whole = _whole_row(e, table, statement, clause)
-    if whole is not None:
-        return whole
-    columns = writes.target_columns(table, clause.columns) if clause.columns is not None else list(table.schema.visible)
-    values = clause.values or ()
-    if values and len(values) != len(columns):
-        raise SqlSyntaxError(f"INSERT of MERGE has {len(values)} values for {len(columns)} columns; give one for each")
-    return {c.id: v.text for c, v in zip(columns, values, strict=False) if not isinstance(v, s.Default)}
-
-
-def _whole_row(e: Execution, table: Table, statement: s.Merge, clause: s.MergeClause) -> dict[int, str | None] | None:
-    """`UPDATE SET *` and `INSERT *`: the source's columns, by position or by name; the key stays out of an update."""
-    if clause.whole_row is None:
-        return None
-    described = reads.describe(e, _with(statement.with_clause) + f"SELECT * FROM {statement.source.text}\n")
-    names = [c.name for c in described]
-    if clause.whole_row == "name":
-        pairs = [(table.schema.column(n, table.qualified), n) for n in names]
-    else:
-        if len(names) != len(table.schema.visible):
-            raise SqlSyntaxError(
-                f'the source of MERGE has {len(names)} columns and table "{table.qualified}" {len(table.schema.visible)}'
-            )
-        pairs = list(zip(table.schema.visible, names, strict=True))
-    source = _source_name(statement)
-    key = {c.id for c in table.schema.key_columns} if clause.action == "update" else set()
-    return {c.id: f"{source}.{quote_ident(n)}" for c, n in pairs if c.id not in key}
-
-
-def _source_name(statement: s.Merge) -> str:
-    """What the source is called: the name at the end of its text, before a list of column names if it has one."""
-    tokens = lex(statement.source.text)
-    last = len(tokens) - 1
-    if tokens.symbol(last) == ")":
-        last = next(opening for opening, closing in tokens.closes.items() if closing == last) - 1
-    if last < 0 or tokens.kinds[last] not in (Kind.WORD, Kind.QUOTED):
-        raise Unsupported("MERGE that takes whole rows needs a name for its source: USING (SELECT …) AS s")
-    return tokens.text[tokens.starts[last] : tokens.ends[last]]

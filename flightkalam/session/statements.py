@@ -10,7 +10,7 @@ import pyarrow as pa
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
-from flightkalam.session import checks, ddl, dml, erase, maintenance, reads, returning, users, writes
+from flightkalam.session import checks, ddl, dml, erase, maintenance, merge, reads, returning, users, writes
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.session.writes import Written
@@ -82,7 +82,7 @@ _DML: dict[type[s.Statement], Callable[..., Written]] = {
     s.Insert: dml.insert,
     s.Update: dml.update,
     s.Delete: dml.delete,
-    s.Merge: dml.merge,
+    s.Merge: merge.merge,
     s.Truncate: dml.truncate,
 }
 

@@ -125,7 +125,16 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         kept = store.get(CATALOG, table_key(table_id)) is not None
         return catalog.state.tables.get(table_id) if kept else None
 
-    scopes = Scopes(hot_log, manifests, door, current, key_cache_bytes=config.manifest.key_cache_bytes)
+    counters = telemetry.Counters()
+    scopes = Scopes(
+        hot_log,
+        manifests,
+        door,
+        current,
+        key_cache_bytes=config.manifest.key_cache_bytes,
+        bloom_cache_bytes=config.manifest.bloom_cache_bytes,
+        counters=counters,
+    )
     engine = _engine(config, root, ids)
     jobs = Jobs(store, clock)
     cleanup = Cleanup(store, hot_log, manifests, door)
@@ -134,7 +143,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         config=config,
         clock=clock,
         ids=ids,
-        counters=telemetry.Counters(),
+        counters=counters,
         catalog=catalog,
         providers=Providers(),
         accounts=accounts,

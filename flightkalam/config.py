@@ -293,6 +293,9 @@ class ManifestConfig(Section):
     key_cache_bytes: ByteSize = _key(256 * MIB, unit="bytes", ge=0)
     """Decoded key columns of cold batches kept in memory, which make repeated updates of flushed rows cheap."""
 
+    bloom_cache_bytes: ByteSize = _key(256 * MIB, unit="bytes", ge=0)
+    """Bloom filters of cold batches kept in memory, so that a search by key opens no file in vain; 0 uses none."""
+
 
 class IngestConfig(Section):
     """Bulk loading."""

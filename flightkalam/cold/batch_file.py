@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flightkalam import failpoints
-from flightkalam.cold import paths
+from flightkalam.cold import bloom, paths
+from flightkalam.cold.bloom import FilterStyle
 from flightkalam.cold.bounds import bounds_of
-from flightkalam.cold.manifest import BatchEntry
+from flightkalam.cold.manifest import BatchEntry, FilterRef
 from flightkalam.errors import DataCorrupted
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import combined
@@ -33,6 +34,7 @@ from flightkalam.storage import objects
 
 FOOTER_KEY = b"flightkalam"
 # Whose physical values are their comparable form; through Python's dates the engine's last years would not fit.
+NO_FILTERS = FilterStyle()
 _RAW_KINDS = frozenset({"int", "date", "time", "timestamp", "timestamptz", "text", "uuid", "blob"})
 
 
@@ -86,15 +88,14 @@ def write_batch(
     *,
     style: BatchStyle,
     flushed_seq: int,
-    bloom: Sequence[str] = (),
-    bloom_fpp: float = 0.01,
+    filters: FilterStyle = NO_FILTERS,
     epoch: int = 0,
     replaces: Sequence[int] = (),
 ) -> BatchEntry:
     """Write `batch-<number>.parquet` durably and return its manifest entry.
 
     :param table: rows of `schema.file`, sorted by key, dead ones included, `_seq` and `_deleted` last.
-    :param bloom: columns that get a Bloom filter.
+    :param filters: the Bloom filters it gets.
     """
     name = paths.batch_name(number)
     path = folder / name
@@ -102,7 +103,8 @@ def write_batch(
     metadata = {FOOTER_KEY: footer.to_bytes()}
     file_schema = schema.file.with_metadata(metadata)
     with objects.file_errors(path), objects.discarded_on_error(path):
-        _write(objects.temporary(path), table.cast(file_schema), schema, style, bloom, bloom_fpp)
+        _write(objects.temporary(path), table.cast(file_schema), schema, style, filters)
+        found = _filters(objects.temporary(path), number, table, schema, filters)
         failpoints.hit("batch.written")
         objects.publish(path)
     failpoints.hit("batch.published")
@@ -118,12 +120,24 @@ def write_batch(
         schema_version=schema.version,
         bounds={c.id: bounds_of(table.column(c.name), c.type) for c in schema.columns},
         tombstones=pc.sum(table.column(DELETED)).as_py() or 0,
+        filters=found,
     )
 
 
-def _write(path: Path, table: pa.Table, schema: TableSchema, style: BatchStyle, bloom: Sequence[str], fpp: float) -> None:
+def _filters(written: Path, number: int, table: pa.Table, schema: TableSchema, style: FilterStyle) -> tuple[FilterRef, ...]:
+    """Where the filters of a batch lie that has just been written; its key filter is written here."""
+    refs: list[FilterRef] = []
+    if style.columns:
+        of_columns = bloom.column_filters(written, pq.read_metadata(written))
+        refs += [] if of_columns is None else [replace(of_columns, file=paths.batch_name(number))]
+    if style.key and table.num_rows:
+        refs.append(bloom.write_key_filter(written.parent, number, table, schema, style.rate))
+    return tuple(refs)
+
+
+def _write(path: Path, table: pa.Table, schema: TableSchema, style: BatchStyle, filters: FilterStyle) -> None:
     key = [pq.SortingColumn(schema.columns.index(c)) for c in schema.key_columns]
-    filters = {name: {"ndv": style.row_group_rows, "fpp": fpp} for name in bloom}
+    options = bloom.parquet_options(table, schema, filters, style.row_group_rows)
     pq.write_table(
         table,
         path,
@@ -131,7 +145,7 @@ def _write(path: Path, table: pa.Table, schema: TableSchema, style: BatchStyle, 
         compression=style.compression,
         compression_level=1 if style.compression == "zstd" else None,
         sorting_columns=key or None,
-        bloom_filter_options=filters or None,
+        bloom_filter_options=options or None,
         write_page_index=True,
         write_page_checksum=True,
         store_schema=True,

@@ -41,6 +41,20 @@ class VectorRef:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterRef:
+    """Where Bloom filters of a batch lie: file, place and checksum.
+
+    :param columns: column id and physical type in the file, in the order of the filters (`cold.bloom`).
+    """
+
+    file: str
+    offset: int
+    length: int
+    xxh64: str
+    columns: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BatchEntry:
     """One Parquet batch.
 
@@ -48,6 +62,7 @@ class BatchEntry:
     :param bounds: per column id.
     :param tombstones: rows with `_deleted`.
     :param dead: deletion vector: rows superseded by versions at or below the manifest's flushed_seq.
+    :param filters: its Bloom filters.
     """
 
     number: int
@@ -62,6 +77,7 @@ class BatchEntry:
     tombstones: int = 0
     status: str = "active"
     dead: VectorRef | None = None
+    filters: tuple[FilterRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,6 +221,8 @@ def _batch_to_json(b: BatchEntry) -> dict[str, Any]:
     if b.dead is not None:
         d = b.dead
         record["deletion_vector"] = [d.file, d.offset, d.length, d.xxh64, d.cardinality]
+    if b.filters:
+        record["filters"] = [[f.file, f.offset, f.length, f.xxh64, [list(c) for c in f.columns]] for f in b.filters]
     return record
 
 
@@ -244,7 +262,12 @@ def _batch_from_json(r: dict[str, Any]) -> BatchEntry:
         tombstones=r["tombstones"],
         status=r["status"],
         dead=VectorRef(*vector) if vector else None,
+        filters=tuple(_filter_from_json(*f) for f in r.get("filters", ())),
     )
+
+
+def _filter_from_json(file: str, offset: int, length: int, xxh64: str, columns: list[list[Any]]) -> FilterRef:
+    return FilterRef(file, offset, length, xxh64, tuple((int(i), str(physical)) for i, physical in columns))
 
 
 def pack(record: dict[str, Any]) -> bytes:

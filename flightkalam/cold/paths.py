@@ -4,6 +4,7 @@
     <root>/<namespace>/<table>~<table id>/<user>/              a user's rows of a USER table
         batch-<N>.parquet        rows, immutable
         dv-<version>.bin         deletion vectors of one install, immutable
+        key-<N>.bloom            Bloom filter over the keys of batch N, where the key has several columns; immutable
         manifest.json            published copy of the committed manifest
 
 The table's folder is fixed at creation and carries its id: RENAME moves nothing and a re-created table meets no old files.
@@ -20,6 +21,7 @@ from flightkalam.model.ids import Scope
 
 MANIFEST = "manifest.json"
 _BATCH = re.compile(r"batch-(\d+)\.parquet")
+_FILTER = re.compile(r"key-(\d+)\.bloom")
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONGEST = 200  # most file systems allow 255 bytes
 
@@ -52,6 +54,15 @@ def batch_number(name: str) -> int | None:
 
 def vectors_name(version: int) -> str:
     return f"dv-{version}.bin"
+
+
+def filter_name(number: int) -> str:
+    return f"key-{number}.bloom"
+
+
+def filter_number(name: str) -> int | None:
+    match = _FILTER.fullmatch(name)
+    return int(match.group(1)) if match else None
 
 
 def is_vectors(name: str) -> bool:

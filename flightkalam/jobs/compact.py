@@ -319,7 +319,7 @@ class _Run:
         return table.slice(0, n)
 
     def _write_batch(self, rows: pa.Table, replaces: Sequence[int]) -> None:
-        schema, options = self.table.schema, self.table.options
+        schema = self.table.schema
         entry = write_batch(
             self.scope.folder,
             self._first + len(self.written),
@@ -328,8 +328,7 @@ class _Run:
             self.scope.scope,
             style=self._settings.style,
             flushed_seq=self._manifest.flushed_seq,
-            bloom=installs.bloom_columns(schema, options.bloom_filter_columns),
-            bloom_fpp=options.bloom_filter_fpp,
+            filters=installs.filter_style(self.table),
             replaces=replaces,
         )
         self.written.append(entry)

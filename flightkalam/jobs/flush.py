@@ -115,7 +115,6 @@ class Flusher:
         schema = table.schema
         unsorted = hot_table(scope.state.hot, rows, schema)
         ordered, before = sort_by_key(unsorted, schema)
-        bloom = table.options.bloom_filter_columns
         entry = write_batch(
             scope.folder,
             number,
@@ -124,8 +123,7 @@ class Flusher:
             scope.scope,
             style=self._settings.style,
             flushed_seq=watermark,
-            bloom=installs.bloom_columns(schema, bloom),
-            bloom_fpp=table.options.bloom_filter_fpp,
+            filters=installs.filter_style(table),
         )
         failpoints.hit("flush.batch_written")
         return _Written(entry, rows[before])

@@ -11,16 +11,18 @@ from collections.abc import Iterable, Iterator
 
 from flightkalam import failpoints
 from flightkalam.cold import paths
+from flightkalam.cold.bloom import FilterStyle
 from flightkalam.cold.manifest import Manifest
 from flightkalam.errors import KalamError
 from flightkalam.hot.segments import file_of
-from flightkalam.model.schema import TableSchema
+from flightkalam.model.schema import Table
 from flightkalam.storage import objects
 from flightkalam.storage.kv import Batch
 from flightkalam.table.scopes import OpenScope, Scopes
 from flightkalam.telemetry import logger
 
 log = logger("installs")
+_FILTERED = frozenset({"int", "decimal", "text", "blob", "uuid", "date", "time", "timestamp", "timestamptz"})
 
 
 def sweep(scopes: Scopes, scope: OpenScope, table: str) -> None:
@@ -44,7 +46,8 @@ def sweep(scopes: Scopes, scope: OpenScope, table: str) -> None:
         log_.remove_files(files)
     keep = names(manifest).union(*(names(older.manifest) for older in scope.past))
     for path in scope.folder.iterdir() if scope.folder.is_dir() else ():
-        ours = paths.batch_number(path.name) is not None or paths.is_vectors(path.name)
+        numbered = paths.batch_number(path.name) is not None or paths.filter_number(path.name) is not None
+        ours = numbered or paths.is_vectors(path.name)
         if path.is_file() and (path.name.endswith(objects.TEMPORARY) or (ours and path.name not in keep)):
             objects.remove(path)
     scope.swept = True
@@ -60,6 +63,7 @@ def _names(manifest: Manifest) -> Iterator[str]:
         yield batch.file
         if batch.dead is not None:
             yield batch.dead.file
+        yield from (f.file for f in batch.filters)
 
 
 def publish(scopes: Scopes, scope: OpenScope, table: str) -> None:
@@ -103,14 +107,19 @@ def discard(scopes: Scopes, scope: OpenScope) -> None:
     with contextlib.suppress(KalamError, OSError):  # swept at the next start
         for path in scope.folder.iterdir():
             number = paths.batch_number(path.name)
+            if number is None:
+                number = paths.filter_number(path.name)
             if (number is not None and number > manifest.max_batch) or path.name == paths.vectors_name(manifest.version + 1):
                 objects.remove(path)
 
 
-def bloom_columns(schema: TableSchema, chosen: tuple[str, ...] | None) -> list[str]:
-    """Columns that get a Bloom filter: the key unless the table says otherwise; BOOLEAN never, it has two values."""
-    if chosen is None:
-        columns = list(schema.key_columns) if len(schema.key) == 1 else []
-    else:
-        columns = [c for name in chosen if (c := schema.find(name)) is not None]
-    return [c.name for c in columns if c.type.kind not in ("bool", "list", "struct", "embedding", "interval")]
+def filter_style(table: Table) -> FilterStyle:
+    """The Bloom filters of a table's new batches: on the key, as a whole where it has several columns, unless the table names
+    columns.  Naming none means no filter at all."""
+    schema, chosen = table.schema, table.options.bloom_filter_columns
+    names = [c.name for c in schema.key_columns] if chosen is None else list(chosen)
+    columns = [c for name in names if (c := schema.find(name)) is not None]
+    whole = len(schema.key) > 1 and set(schema.key) <= {c.id for c in columns}
+    if chosen is None and whole:
+        columns = []
+    return FilterStyle(tuple(c.name for c in columns if c.type.kind in _FILTERED), whole, table.options.bloom_filter_fpp)

@@ -80,6 +80,17 @@ def read(path: Path) -> bytes | None:
         raise _translated(e, path) from e
 
 
+def read_part(path: Path, offset: int, length: int) -> bytes:
+    """Bytes of a file; fewer where it ends before, none where there is no file."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
+    except FileNotFoundError:
+        return b""
+    except OSError as e:
+        raise _translated(e, path) from e
+
+
 def remove(path: Path) -> None:
     with file_errors(path):
         path.unlink(missing_ok=True)

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flightkalam.cold.bloom import KEY_FILTER
 from flightkalam.cold.manifest import BatchEntry
 from flightkalam.model.keys import I64, U64, is_exact, key_hashes, same_keys
 from flightkalam.model.predicate import comparable
 from flightkalam.model.schema import DELETED, TableSchema
 from flightkalam.table.scopes import OpenScope, Scopes
 
+_FEW_KEYS = 32  # so many are tested against Bloom filters before key columns are read
 _FEW = 2_048  # so many text keys are compared with every batch's bounds one by one
 
 
@@ -76,7 +78,7 @@ def locate(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe) 
     if len(in_hot):
         deleted[in_hot] = hot_rows.take(hot[in_hot], schema, [DELETED])[0].to_numpy(zero_copy_only=False)
     if len(in_hot) < n:
-        for entry in candidates(scope, schema, probe):
+        for entry in by_filters(scopes, scope, schema, probe, candidates(scope, schema, probe)):
             _match_batch(scopes, scope, entry, schema, probe, ordered, batch, row, deleted)
     return Located(hot, batch, row, deleted)
 
@@ -135,6 +137,27 @@ def candidates(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[Batc
         return _by_extremes(scope, schema, probe)
     inside = np.searchsorted(values, bounds.high, "right") > np.searchsorted(values, bounds.low, "left")
     return [manifest.batches[i] for i in np.flatnonzero(inside | ~bounds.bounded)]
+
+
+def by_filters(
+    scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe, entries: list[BatchEntry]
+) -> list[BatchEntry]:
+    """Of these batches, those whose Bloom filters admit one of the keys.  For a few keys only: many pass nearly everywhere."""
+    if len(probe) > _FEW_KEYS or len(entries) < 2:
+        return entries
+    manifest = scope.state.manifest
+    at = np.array([manifest.by_number[e.number] for e in entries], np.int64)
+    if len(schema.key) > 1:
+        hashes = probe.hashes.tolist()
+        mask = scopes.blooms.may_hold(scope.folder, manifest, at, KEY_FILTER, hashes)
+    else:
+        column = schema.key_columns[0]
+        values = [comparable(v, column.type) for v in probe.columns[0]]
+        known = [v for v in values if v is not None]
+        if len(known) < len(values):
+            return entries
+        mask = scopes.blooms.may_hold(scope.folder, manifest, at, column.id, known, column.bounds_since)
+    return [e for e, passes in zip(entries, mask.tolist(), strict=True) if passes]
 
 
 def _sorted_values(column: pa.Array, dtype: np.dtype) -> npt.NDArray[np.generic] | None:

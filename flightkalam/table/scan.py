@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyroaring import BitMap
 
-from flightkalam.model.predicate import TRUE, Always, Predicate
+from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import DELETED, TableSchema
+from flightkalam.table.choose import choose
 from flightkalam.table.point import MOST_BATCHES, key_asked, rows_of_key
 from flightkalam.table.snapshot import Snapshot
 
@@ -52,13 +52,11 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
     :param tombstones: show the newest versions of deleted keys too.
     """
     manifest = snapshot.state.manifest
-    chosen = manifest.batches
-    if not isinstance(predicate, Always) and chosen:
-        mask = manifest.may_match(predicate, snapshot.table.schema)
-        chosen = tuple(chosen[i] for i in np.flatnonzero(mask))
+    choice = choose(snapshot, predicate)
+    chosen = tuple(manifest.batches[i] for i in choice.at)
     clean: list[str] = []
     dirty: list[tuple[str, BitMap]] = []
-    read, by_range = 0, len(manifest.batches) - len(chosen)
+    read, by_range = 0, choice.by_range
     asked = key_asked(predicate, snapshot.table.schema) if 0 < len(chosen) <= MOST_BATCHES else None
     found: list[pa.Table] = []
     if asked is not None:
@@ -67,7 +65,7 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
             if rows is not None:
                 found.append(rows)
         read, chosen = len(found), ()
-        by_range = len(manifest.batches) - read
+        by_range = len(manifest.batches) - choice.by_bloom - read
     for entry in chosen:
         dead = snapshot.superseded(entry) if tombstones else snapshot.dead(entry)
         path = str(snapshot.scope.folder / entry.file)
@@ -84,12 +82,20 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         scope=snapshot.scope.scope.label,
         batches_total=len(manifest.batches),
         pruned_by_range=by_range,
-        pruned_by_bloom=0,
+        pruned_by_bloom=choice.by_bloom,
         batches_read=read,
         hot_rows=0 if hot is None else hot.num_rows - sum(t.num_rows for t in found),
         dead_rows=sum(len(d) for _, d in dirty),
     )
+    _count(snapshot, figures)
     return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures)
+
+
+def _count(snapshot: Snapshot, figures: Figures) -> None:
+    """What EXPLAIN shows of one statement, summed over all."""
+    if figures.batches_total:
+        for name in ("batches_total", "pruned_by_range", "pruned_by_bloom", "batches_read"):
+            snapshot.scopes.counters.add(f"scan_{name}", getattr(figures, name))
 
 
 def _hot(snapshot: Snapshot, tombstones: bool, found: list[pa.Table]) -> pa.Table | None:

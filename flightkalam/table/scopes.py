@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flightkalam.cold import paths
-from flightkalam.cold.batch_file import BatchReader
+from flightkalam.cold import bloom, paths
+from flightkalam.cold.batch_file import BatchReader, Footer
+from flightkalam.cold.bloom_cache import Blooms
 from flightkalam.cold.deletion_vectors import VectorCache
-from flightkalam.cold.manifest import Manifest
+from flightkalam.cold.manifest import BatchEntry, FilterRef, Manifest
 from flightkalam.cold.manifests import Manifests
 from flightkalam.errors import Conflict, KalamError
 from flightkalam.hot.rows import HotRows
@@ -31,6 +32,7 @@ from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table
 from flightkalam.table.door import CommitDoor
 from flightkalam.table.key_cache import KeyCache
+from flightkalam.telemetry import Counters
 
 
 class TableGone(Conflict):
@@ -119,6 +121,8 @@ class Scopes:
         current: Callable[[int], Table | None],
         *,
         key_cache_bytes: int = 256 << 20,
+        bloom_cache_bytes: int = 256 << 20,
+        counters: Counters | None = None,
     ) -> None:
         self.log = log
         self.manifests = manifests
@@ -127,6 +131,8 @@ class Scopes:
         self.reader = BatchReader()
         self.vectors = VectorCache()
         self.keys = KeyCache(self.reader, key_cache_bytes)
+        self.counters = counters if counters is not None else Counters()
+        self.blooms = Blooms(bloom_cache_bytes, self.counters, self._remade_key_filter)
         self._lock = threading.Lock()
         self._open: dict[Scope, OpenScope] = {}
         self._opening: dict[Scope, threading.Lock] = {}
@@ -166,6 +172,19 @@ class Scopes:
 
     def opened(self) -> list[OpenScope]:
         return list(self._open.values())
+
+    def _remade_key_filter(self, folder: Path, entry: BatchEntry, ref: FilterRef) -> bytes:
+        """A key filter that was lost, from the keys in its batch.
+
+        :raises ValueError: it is not the one that the manifest names.
+        """
+        footer = Footer.from_metadata(self.reader.metadata(folder / entry.file, entry.uuid), entry.file)
+        table = self.current(footer.table_id)
+        if table is None:
+            raise ValueError("the table was dropped")
+        names = [c.name for c in table.schema.key_columns]
+        keys = self.reader.columns(folder / entry.file, entry, table.schema, names)
+        return bloom.rewrite_key_filter(folder, ref, keys, table.schema)
 
     def of_table(self, table: Table) -> list[Scope]:
         """Every scope of a table that has hot or cold rows, in order."""

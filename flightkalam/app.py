@@ -35,6 +35,7 @@ from flightkalam.jobs.compact_policy import Policy
 from flightkalam.jobs.flush import Flusher, FlushSettings
 from flightkalam.jobs.retention import RowExpiry
 from flightkalam.jobs.runner import Jobs
+from flightkalam.jobs.stream_eviction import StreamEviction
 from flightkalam.jobs.upkeep import Upkeep
 from flightkalam.model.schema import Table
 from flightkalam.query.duckdb_engine import DuckDBEngine
@@ -134,6 +135,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         key_cache_bytes=config.manifest.key_cache_bytes,
         bloom_cache_bytes=config.manifest.bloom_cache_bytes,
         counters=counters,
+        clock=clock,
     )
     engine = _engine(config, root, ids)
     jobs = Jobs(store, clock)
@@ -161,6 +163,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     )
     _upkeep(parts).register()
     jobs.register("cleanup", cleanup.run)
+    jobs.register("stream_eviction", StreamEviction(scopes, lambda: list(catalog.state.tables.values())).run)
     _register_providers(parts)
     password = accounts.ensure_root()
     jobs.start()

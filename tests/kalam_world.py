@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from flightkalam.app import Kalam, Listener, open_kalam
 from flightkalam.auth.identity import Identity, Role
+from flightkalam.clock import Clock
 from flightkalam.config import Config
 from flightkalam.errors import KalamError
 from flightkalam.hot import log_keys
@@ -120,9 +121,14 @@ def refused(error: BaseException) -> Refused:
 
 
 class World:
-    """:param settings: of the configuration, by section."""
+    """:param settings: of the configuration, by section.
+    :param clock: of the service; the system's if none is given.
+    """
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, settings: Mapping[str, Mapping[str, Any]] | None = None, clock: Clock | None = None
+    ) -> None:
+        self.clock = clock
         self.config = config(data_dir, settings)
         self.data_dir = data_dir
         self._clients: list[Client] = []
@@ -135,7 +141,7 @@ class World:
     @property
     def kalam(self) -> Kalam:
         if self._kalam is None:
-            self._kalam = open_kalam(self.config)
+            self._kalam = open_kalam(self.config, self.clock)
         return self._kalam
 
     @property

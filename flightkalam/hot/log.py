@@ -8,6 +8,9 @@ The payload is one Arrow record batch without its schema (columns named by field
 tombstone), or, for a large write, the name of the segment file that holds the rows.  A mark says which older version a row
 of this commit supersedes: by `_seq` when it is hot, by batch and row number when it is cold; always with the superseder's
 row number in this commit, so that a reader at any point of time can tell whether the mark holds for it yet.
+
+What is left of an entry from which rows were removed (only STREAM tables do that) is an entry too: a column `_row` says which
+row of the `_seq`s from the first on each of its rows is.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ _HEADER = struct.Struct("<2sBBIQQIIIQ")
 _FLAG_SEGMENT = 1  # the payload names a segment file
 _FLAG_TOMBSTONES = 2  # the batch has a `_deleted` column
 _FLAG_ZSTD = 4  # the marks are compressed
+_FLAG_GAPS = 8  # the batch has a last column `_row`
+_ROW = pa.field("_row", pa.uint32(), nullable=False)
 _COMPRESS_ABOVE = 4096
 
 HOT_MARK = np.dtype([("target", "<i8"), ("by", "<u4")])
@@ -54,6 +59,8 @@ class Entry:
     :param segment: name of the segment file.
     :param hot_marks: HOT_MARK[n], `target` being the `_seq` of a superseded hot version.
     :param cold_marks: COLD_MARK[n].
+    :param places: int64[rows], ascending from 0: row i has the `_seq` that comes `places[i]` after `first_seq`; None when row i
+        has the i-th.
     """
 
     schema_version: int
@@ -63,6 +70,7 @@ class Entry:
     segment: str | None = None
     hot_marks: npt.NDArray[np.void] = field(default_factory=no_hot_marks)
     cold_marks: npt.NDArray[np.void] = field(default_factory=no_cold_marks)
+    places: I64 | None = None
 
 
 def encode(entry: Entry) -> bytes:
@@ -72,7 +80,11 @@ def encode(entry: Entry) -> bytes:
         payload = entry.segment.encode()
     else:
         assert entry.batch is not None and entry.batch.num_rows == entry.rows
-        payload = entry.batch.serialize().to_pybytes()
+        batch = entry.batch
+        if entry.places is not None:
+            flags |= _FLAG_GAPS
+            batch = batch.append_column(_ROW, pa.array(entry.places.astype(np.uint32)))
+        payload = batch.serialize().to_pybytes()
         if DELETED in entry.batch.schema.names:
             flags |= _FLAG_TOMBSTONES
     marks = entry.hot_marks.tobytes() + entry.cold_marks.tobytes()
@@ -111,8 +123,13 @@ def decode(data: bytes, schema: pa.Schema) -> Entry:
         return Entry(schema_version, first_seq, rows, None, name, hot_marks, cold_marks)
     if flags & _FLAG_TOMBSTONES:
         schema = schema.append(pa.field(DELETED, pa.bool_(), nullable=False))
-    batch = pa.ipc.read_record_batch(payload, schema)
-    return Entry(schema_version, first_seq, rows, batch, None, hot_marks, cold_marks)
+    if not flags & _FLAG_GAPS:
+        batch = pa.ipc.read_record_batch(payload, schema)
+        return Entry(schema_version, first_seq, rows, batch, None, hot_marks, cold_marks)
+    batch = pa.ipc.read_record_batch(payload, schema.append(_ROW))
+    places = batch.column(_ROW.name).to_numpy().astype(np.int64)
+    batch = batch.select(schema.names)
+    return Entry(schema_version, first_seq, rows, batch, None, hot_marks, cold_marks, places)
 
 
 def schema_version_of(data: bytes) -> int:

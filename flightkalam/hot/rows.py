@@ -129,6 +129,8 @@ class HotRows:
         self.marks = Grow(np.dtype([("row", "<i8"), ("by", "<i8")]))  # in commit order
         self.cold_marks = Grow(np.dtype([("batch", "<i8"), ("row", "<i8"), ("by", "<i8")]))
         self.segments: tuple[Segment, ...] = ()
+        self.entries = Grow(np.int64)  # first _seq of each log entry, in order
+        self.last_removal = 0  # _seq of the last commit that took rows away
         self._recent: dict[int, list[int]] = {}
         self._indexes: list[KeyIndex] = []
         self._indexed = 0  # rows below have been indexed
@@ -179,8 +181,32 @@ class HotRows:
         other = HotRows()
         other.ids, other.superseded_by, other.marks = self.ids, self.superseded_by, self.marks
         other.segments, other._recent = self.segments, self._recent
+        other.entries, other.last_removal = self.entries, self.last_removal
         other._indexes, other._indexed = self._indexes, self._indexed
         other.cold_marks.extend(marks)
+        return other
+
+    def remove(self, rows: I64, by: int, entries: I64) -> None:
+        """Rows leave for good with the commit `by`, whose log then has these entries.  They stay here, superseded, for readers
+        from before, until `kept` leaves them out."""
+        self.mark_hot(rows, np.full(len(rows), by, np.int64))
+        self.last_removal = by
+        self.entries = Grow(np.int64)
+        self.entries.extend(entries)
+
+    def kept(self, alive: npt.NDArray[np.bool_]) -> HotRows:
+        """Some of the rows, in memory of their own.  Rows of a file that stay whole stay mapped."""
+        other, ids = HotRows(), self.ids.values()
+        for s in self.segments:
+            mask = alive[s.start : s.end]
+            if mask.all():
+                other.append(s.table, ids[s.start : s.end], s.schema_version, s.source)
+            elif mask.any():
+                other.append(s.table.filter(pa.array(mask)), ids[s.start : s.end][mask], s.schema_version)
+        first = int(other.ids.data[0]) if other.n else 0
+        entries = self.entries.values()
+        other.entries.extend(entries[np.searchsorted(entries, first, "right") - 1 :] if other.n else entries[:0])
+        other.last_removal = self.last_removal
         return other
 
     def rows_of(self, ids: I64) -> I64:

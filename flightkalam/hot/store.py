@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from flightkalam.clock import id_after, id_range
+from flightkalam.clock import id_range
 from flightkalam.errors import DataCorrupted
 from flightkalam.hot import log, log_keys, segments
 from flightkalam.hot.rows import HotRows
@@ -65,6 +66,35 @@ class HotLog:
         batch.delete_range(FAMILY, log_keys.entry_prefix(scope), log_keys.entry_key(scope, flushed_seq + 1))
         for file in files:
             batch.delete(FAMILY, log_keys.segment_key(scope.table_id, file))
+
+    def entry(self, scope: Scope, first_seq: int) -> log.Entry:
+        """One entry of a scope.
+
+        :raises DataCorrupted: it is not there, or not what was written.
+        """
+        data = self._store.get(FAMILY, log_keys.entry_key(scope, first_seq))
+        if data is None:
+            raise DataCorrupted(f"the hot log lacks an entry of table {scope.table_id}; restore from a backup")
+        return log.decode(data, self._schema(scope.table_id, log.schema_version_of(data)))
+
+    def replace(
+        self, batch: Batch, scope: Scope, entries: Iterable[int], left: Iterable[log.Entry], files: Iterable[str]
+    ) -> None:
+        """Put what is left of some entries, which named `files`, in their place."""
+        kept = {entry.first_seq: entry for entry in left}
+        for first_seq in entries:
+            if first_seq not in kept:
+                batch.delete(FAMILY, log_keys.entry_key(scope, first_seq))
+        for first_seq, entry in kept.items():
+            batch.put(FAMILY, log_keys.entry_key(scope, first_seq), log.encode(entry))
+        for file in files:
+            batch.delete(FAMILY, log_keys.segment_key(scope.table_id, file))
+
+    def first_seq(self, scope: Scope) -> int | None:
+        """Where the log of a scope begins; None when it has no entry."""
+        for key, _ in self._store.scan(FAMILY, log_keys.entry_prefix(scope)):
+            return log_keys.scope_and_seq(key)[1]
+        return None
 
     def rewrite(self, scope: Scope) -> None:
         """Leave no trace on disk of the entries of a scope that were deleted."""
@@ -155,7 +185,15 @@ def apply(rows: HotRows, entry: log.Entry, table: pa.Table) -> None:
         by = id_of_rows(entry.first_seq, entry.cold_marks["by"])
         rows.mark_cold(entry.cold_marks["batch"].astype("i8"), entry.cold_marks["row"].astype("i8"), by)
     if entry.rows:
-        rows.append(table, id_range(entry.first_seq, entry.rows), entry.schema_version, source)
+        rows.append(table, ids_of(entry), entry.schema_version, source)
+        rows.entries.extend(np.array([entry.first_seq], np.int64))
+
+
+def ids_of(entry: log.Entry) -> log.I64:
+    """`_seq` of each row of an entry."""
+    if entry.places is None:
+        return id_range(entry.first_seq, entry.rows)
+    return id_range(entry.first_seq, int(entry.places[-1]) + 1)[entry.places] if entry.rows else entry.places
 
 
 def id_of_rows(first_seq: int, rows):  # type: ignore[no-untyped-def]
@@ -167,4 +205,4 @@ def id_of_rows(first_seq: int, rows):  # type: ignore[no-untyped-def]
 
 def last_seq(entry: log.Entry) -> int:
     """`_seq` of the last row of an entry."""
-    return id_after(entry.first_seq, max(entry.rows, 1) - 1)
+    return int(ids_of(entry)[-1]) if entry.rows else entry.first_seq

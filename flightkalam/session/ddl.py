@@ -220,6 +220,13 @@ def _refuse_nulls(e: Execution, table: Table, owner: str | None, watermark: int,
         raise NotNullViolation(f'column "{column.name}" of table "{table.qualified}" holds NULLs; update these rows first')
 
 
+def _set_options(e: Execution, table: Table, action: s.SetOptions) -> Choose:
+    if table.kind is TableKind.STREAM:  # a longer life must not bring back what has expired
+        jobs = e.parts.jobs
+        jobs.wait(jobs.submit("stream_eviction", {"tables": [table.qualified]}), lambda: e.cancel.cancelled)
+    return lambda state: alter.set_options(state, table.id, action.options)
+
+
 _ALTER: dict[type, Callable[..., Choose | None]] = {
     s.AddColumn: _add_column,
     s.DropColumn: _drop_column,
@@ -230,7 +237,7 @@ _ALTER: dict[type, Callable[..., Choose | None]] = {
     s.SetNotNull: _set_not_null,
     s.DropNotNull: lambda e, t, a: lambda st: alter.drop_not_null(st, t.id, a.column.value),
     s.SetType: lambda e, t, a: lambda st: alter.set_type(st, t.id, a.column.value, parse_type(a.type_text.text)),
-    s.SetOptions: lambda e, t, a: lambda st: alter.set_options(st, t.id, a.options),
+    s.SetOptions: _set_options,
 }
 
 

@@ -136,7 +136,6 @@ def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None
 
 def _insert_in_transaction(e: Execution, statement: s.Insert, parameters: pa.Table | None) -> Written:
     table = e.table(statement.table, Action.WRITE)
-    writes.refuse_stream(table)
     with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
         staged = writes.new_rows(e, statement, table, intake, parameters)
         change = inserted(e, table, staged.rows, writes.on_conflict_of(statement))
@@ -194,7 +193,6 @@ class Target:
 
 def target_of(e: Execution, name: s.Name, alias: s.Ident | None) -> Target:
     table = e.table(name, Action.WRITE)
-    writes.refuse_stream(table)
     return Target(table, alias.value if alias is not None else None)
 
 
@@ -216,6 +214,7 @@ def assigned_columns(table: Table, assignments: Sequence[s.Assignment]) -> dict[
 
 def update(e: Execution, statement: s.Update) -> Written:
     target = target_of(e, statement.table, statement.alias)
+    writes.refuse_update(target.table)
     assigned = assigned_columns(target.table, statement.assignments)
     source = target.reference + (f", {statement.from_.text}\n" if statement.from_ is not None else "")
     joined = statement.from_ is not None
@@ -406,6 +405,7 @@ def upsert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None
     assert conflict is not None and conflict.action == "update"
     target = target_of(e, statement.table, statement.alias)
     table = target.table
+    writes.refuse_update(table)
     assigned = assigned_columns(table, conflict.assignments)
     if any(c.id in assigned for c in table.schema.key_columns):
         raise Unsupported("ON CONFLICT DO UPDATE cannot change the primary key")

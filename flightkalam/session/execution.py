@@ -14,8 +14,8 @@ from flightkalam.auth.identity import Identity
 from flightkalam.catalog.names import fold
 from flightkalam.catalog.providers import SYSTEM, Context
 from flightkalam.catalog.state import CatalogState, split_name
-from flightkalam.errors import InvalidValue, Unsupported, undefined_table
-from flightkalam.model.schema import Table, TableKind, View
+from flightkalam.errors import InvalidValue, undefined_table
+from flightkalam.model.schema import Table, View
 from flightkalam.query.compute import Caller, CancelToken, Setting
 from flightkalam.query.params import Literal
 from flightkalam.session.parts import Parts
@@ -83,8 +83,6 @@ class Execution:
         """The table's rows that belong to the caller, at the statement's watermark."""
         found = self._snapshots.get(table.id)
         if found is None:
-            if table.kind is TableKind.STREAM:
-                raise Unsupported(f'table "{table.qualified}" is a STREAM table, whose rows this release cannot read')
             found = Snapshot.take(self.parts.scopes, table, self.owner(table), self.watermark)
             self._snapshots[table.id] = found
         return found

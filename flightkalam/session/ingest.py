@@ -79,7 +79,6 @@ def ingest(
 def _append(
     e: Execution, table: Table, schema: pa.Schema, batches: Iterator[pa.RecordBatch], headers: Mapping[str, str]
 ) -> int:
-    writes.refuse_stream(table)
     stated = _key_of(headers)
     if stated and [k.lower() for k in stated] != [c.name.lower() for c in table.schema.key_columns]:
         raise InvalidValue(f'{KEY_HEADER}: table "{table.qualified}" has another primary key; leave the header out')

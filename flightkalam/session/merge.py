@@ -20,6 +20,8 @@ from flightkalam.sql.text import quote_ident
 def merge(e: Execution, statement: s.Merge) -> Written:
     """Each WHEN clause is a query over the join of source and target, without the rows that an earlier clause took."""
     target = dml.target_of(e, statement.target, statement.alias)
+    if any(clause.action == "update" for clause in statement.clauses):
+        writes.refuse_update(target.table)
     _refuse_key_assignment(target.table, statement)
     return dml.settle(e, target.table, lambda e: _merged(e, target, statement))
 

@@ -23,7 +23,6 @@ from flightkalam.errors import (
     InternalError,
     InvalidValue,
     SqlSyntaxError,
-    Unsupported,
 )
 from flightkalam.model.keys import combined, first_duplicate, key_hashes, key_text
 from flightkalam.model.schema import HIDDEN_KEY, SYSTEM_FIELDS, Column, Table, TableKind
@@ -70,7 +69,6 @@ def again_if_moved(run: Callable[[], int]) -> int:
 def insert(e: Execution, statement: s.Insert, parameters: pa.Table | None = None) -> Written:
     """Run an INSERT."""
     table = e.table(statement.table, Action.WRITE)
-    refuse_stream(table)
     with Intake(table, e.parts.staging, lambda b: storage_batch(table, b.columns)) as intake:
         staged = new_rows(e, statement, table, intake, parameters)
         return commit_rows(e, table, staged, on_conflict_of(statement))
@@ -174,9 +172,13 @@ def _fits_directly(type_: pa.DataType, column: Column) -> bool:
     return pa.types.is_null(type_) or (same is not None and same(type_))
 
 
-def refuse_stream(table: Table) -> None:
+def refuse_update(table: Table) -> None:
     if table.kind is TableKind.STREAM:
-        raise Unsupported(f'table "{table.qualified}" is a STREAM table, which takes no rows in this release')
+        raise InvalidValue(
+            f'the rows of STREAM table "{table.qualified}" cannot be updated; DELETE and INSERT, or '
+            "INSERT OR REPLACE whole rows",
+            sqlstate="42809",
+        )
 
 
 def on_conflict_of(statement: s.Insert) -> OnConflict:
@@ -367,7 +369,6 @@ class NewTableWrite:
     ) -> int:
         """Stage the rows, then create the table and write them, all or nothing."""
         e, table = self._e, self.table
-        refuse_stream(table)
         self._intake = Intake(table, e.parts.staging, cast)
         staged = self._intake.take(batches)
         mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))

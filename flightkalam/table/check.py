@@ -20,8 +20,10 @@ import pyarrow.compute as pc
 
 from flightkalam.cold.manifest import BatchEntry
 from flightkalam.errors import Cancelled, KalamError
-from flightkalam.model.schema import DELETED, SEQ
+from flightkalam.hot.store import ids_of
+from flightkalam.model.schema import DELETED, SEQ, TableKind
 from flightkalam.storage import objects
+from flightkalam.table import stream
 from flightkalam.table.snapshot import Snapshot
 
 I64 = npt.NDArray[np.int64]
@@ -46,6 +48,8 @@ class Report:
 
 def check(snapshot: Snapshot, cancelled: Callable[[], bool] = lambda: False) -> Report:
     """Check one scope at a snapshot."""
+    if snapshot.table.kind is TableKind.STREAM:
+        return _check_stream(snapshot)
     manifest = snapshot.state.manifest
     report = Report(snapshot.table.qualified, snapshot.scope.scope.label, len(manifest.batches))
     keys = [c.name for c in snapshot.table.schema.key_columns]
@@ -70,6 +74,32 @@ def check(snapshot: Snapshot, cancelled: Callable[[], bool] = lambda: False) -> 
     cut = snapshot.hot().table
     seen.append(_seqs(cut.filter(pc.invert(cut.column(DELETED)))))
     _compare(report, pa.concat_tables(parts), np.concatenate(seen), keys)
+    return report
+
+
+def _check_stream(snapshot: Snapshot) -> Report:
+    """A STREAM table: the log holds the rows that memory holds, each key once, and a query sees those that have not expired."""
+    scope, schema, log = snapshot.scope, snapshot.table.schema, snapshot.scopes.log
+    parts: list[pa.Table] = []
+    with scope.lock:  # the log has no older state to compare with
+        alive_from = stream.alive_from(snapshot.table, snapshot.scopes.clock.now_us())
+        hot = scope.state.hot
+        for loaded in log.entries(scope.scope):
+            rows = log.table_of(loaded.entry, verify=True).select([str(c.id) for c in schema.key_columns])
+            parts.append(rows.append_column(SEQ, pa.array(ids_of(loaded.entry))))
+        held = hot.ids.values()[hot.superseded_by.values() == 0]
+        seen = _seqs(stream.unexpired(hot.cut(scope.head, schema), alive_from).table)
+    report = Report(snapshot.table.qualified, scope.scope.label, visible=len(seen))
+    logged = np.concatenate([_seqs(p) for p in parts]) if parts else np.empty(0, np.int64)
+    report.versions = len(logged)
+    if not np.array_equal(np.sort(logged), held):
+        report.problems.append(f"the log has {len(logged)} row(s) and memory has {len(held)}, which are not the same")
+    _note_differences(report, logged[logged >= alive_from], seen, "unexpired in the log")
+    if parts:
+        keys = pa.concat_tables(parts, promote_options="permissive").drop_columns([SEQ])
+        twice = keys.num_rows - keys.group_by(keys.schema.names).aggregate([]).num_rows
+        if twice:
+            report.problems.append(f"{twice} key(s) are twice in the log")
     return report
 
 
@@ -111,9 +141,13 @@ def _compare(report: Report, versions: pa.Table, seen: I64, keys: list[str]) -> 
     visible = versions.filter(pc.and_(pc.is_in(versions.column(SEQ), newest), pc.invert(versions.column(DELETED))))
     report.versions, report.visible = versions.num_rows, len(seen)
     expected = _seqs(visible)
+    _note_differences(report, expected, seen, "visible by MAX(_seq)")
+
+
+def _note_differences(report: Report, expected: I64, seen: I64, rule: str) -> None:
     for what, seqs in (
-        ("visible by MAX(_seq) and not read by a query", np.setdiff1d(expected, seen)),
-        ("read by a query and not visible by MAX(_seq)", np.setdiff1d(seen, expected)),
+        (f"{rule} and not read by a query", np.setdiff1d(expected, seen)),
+        (f"read by a query and not {rule}", np.setdiff1d(seen, expected)),
     ):
         if len(seqs):
             report.problems.append(f"{len(seqs)} row(s) are {what}; the first has _seq {int(seqs[0])}")

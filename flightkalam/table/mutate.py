@@ -27,10 +27,12 @@ from flightkalam.hot.segments import SegmentWriter, file_of
 from flightkalam.hot.store import apply, batch_schema
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import combined, first_duplicate, key_text
-from flightkalam.model.schema import DELETED, Table, TableSchema
+from flightkalam.model.schema import DELETED, Table, TableKind, TableSchema
 from flightkalam.storage.kv import Batch
+from flightkalam.table import stream
 from flightkalam.table.locate import Located, Probe, locate
 from flightkalam.table.scopes import OpenScope, Scopes
+from flightkalam.table.stream import Removal
 
 LAST_SEQ = b"last_seq"
 
@@ -58,6 +60,7 @@ class Mutation:
     :param supersedes: bool[rows]; rows that may take the place of a visible one whatever `on_conflict` says, because the
         statement found it there.
     :param snapshot: the watermark of the transaction that wrote the rows; a key with a newer version is a conflict.
+    :param base: int64[rows]: `_seq` of the row that the transaction found there, 0 where it found none.
     """
 
     table: Table
@@ -68,6 +71,7 @@ class Mutation:
     fresh_keys: bool = False
     supersedes: npt.NDArray[np.bool_] | None = None
     snapshot: int | None = None
+    base: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class _Decided:
     scope: OpenScope
     hot: npt.NDArray[np.void]
     cold: npt.NDArray[np.void]
+    removal: Removal | None = None
 
 
 def check_rows(table: Table, rows: pa.Table) -> None:
@@ -158,6 +163,9 @@ class Writer:
         failpoints.hit("write.appended")
         self._door.wait(position)
         failpoints.hit("write.durable")
+        for d in decided:
+            if d.removal is not None:
+                stream.removed(self._scopes, d.scope, d.removal)
         tables = tuple(d.mutation.rows for d in decided)
         return Committed(tuple(t.num_rows for t in tables), first, tables, used)
 
@@ -277,6 +285,8 @@ class Writer:
         found = locate(self._scopes, scope, schema, probe)
         if mutation.snapshot is not None:
             self._refuse_newer(mutation, scope, found, probe)
+        if mutation.table.kind is TableKind.STREAM:
+            return self._decide_stream(mutation, scope, found, probe, made)
         visible = found.visible
         if mutation.supersedes is not None:
             visible = visible & ~mutation.supersedes
@@ -288,6 +298,23 @@ class Writer:
                 mutation = self._restaged(mutation, mutation.rows.filter(pa.array(keep)), made)
                 found = Located(found.hot[keep], found.batch[keep], found.row[keep], found.deleted[keep])
         return _marked(mutation, scope, found)
+
+    def _decide_stream(self, mutation: Mutation, scope: OpenScope, found: Located, probe: Probe, made: list[str]) -> _Decided:
+        """In a STREAM table what a row takes the place of leaves the log, and a tombstone is only the wish for that."""
+        now_us = self._scopes.clock.now_us()
+        visible = stream.visible(mutation.table, scope, found, now_us)
+        taken = visible if mutation.supersedes is None else visible & ~mutation.supersedes
+        if taken.any() and mutation.on_conflict is OnConflict.ERROR:
+            raise duplicate_key(mutation.table, probe.columns, int(np.flatnonzero(taken)[0]))
+        written = ~taken if mutation.on_conflict is OnConflict.IGNORE else np.ones(len(taken), bool)
+        leaving = found.hot[written & (found.hot >= 0)]
+        if DELETED in mutation.rows.schema.names:
+            written &= ~mutation.rows.column(DELETED).to_numpy()
+        if not written.all() or DELETED in mutation.rows.schema.names:
+            rows = mutation.rows.filter(pa.array(written)).select(mutation.table.schema.storage.names)
+            mutation = self._restaged(mutation, rows, made)
+        removal = stream.removal(self._scopes.log, scope, leaving)
+        return _Decided(mutation, scope, log.no_hot_marks(), log.no_cold_marks(), removal)
 
     def _refuse_newer(self, mutation: Mutation, scope: OpenScope, found: Located, probe: Probe) -> None:
         """First committer wins: any version of a written key from after the snapshot, tombstones included, is a conflict."""
@@ -301,6 +328,10 @@ class Writer:
                 every = self._scopes.keys.seqs(scope.folder, entry, mutation.table.schema)
                 seqs[rows] = every[found.row[rows]]
         newer = np.flatnonzero(seqs > mutation.snapshot)
+        if mutation.base is not None and mutation.table.kind is TableKind.STREAM:
+            alive = stream.alive_from(mutation.table, self._scopes.clock.now_us())
+            gone = (mutation.base >= max(alive, 1)) & (seqs != mutation.base)  # deleted by another, not expired
+            newer = np.flatnonzero((seqs > mutation.snapshot) | gone)
         if len(newer):
             raise Conflict(
                 f'key {key_text(probe.columns, int(newer[0]))} of table "{mutation.table.qualified}" was changed by another '
@@ -320,6 +351,9 @@ class Writer:
             batch = Batch()
             first = at = door.ids.take(max(total, 1))
             entries = []
+            removals = [(d.scope, d.removal) for d in decided if d.removal is not None]
+            for scope, removal in removals:
+                hot_log.replace(batch, scope.scope, removal.entries, removal.left, removal.files)
             for d, payload in zip(decided, payloads, strict=True):
                 entry = log.Entry(
                     schema_version=d.mutation.table.schema.version,
@@ -341,6 +375,8 @@ class Writer:
                 return door.store.appended, first
             batch.put("meta", LAST_SEQ, last.to_bytes(8, "big"))
             # Into memory first: above the watermark no reader sees it, and once appended it may be published at once.
+            for scope, removal in removals:
+                scope.state.hot.remove(removal.rows, first, removal.kept_entries)
             for d, entry in entries:
                 apply(d.scope.state.hot, entry, _by_id(d.mutation))
             position = door.append(batch, last)

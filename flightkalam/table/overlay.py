@@ -57,7 +57,7 @@ class Overlay:
 
     def mutation(self, snapshot: int) -> Mutation:
         """What COMMIT writes."""
-        return Mutation(self.table, self.owner, self.rows, supersedes=self.base != 0, snapshot=snapshot)
+        return Mutation(self.table, self.owner, self.rows, supersedes=self.base != 0, snapshot=snapshot, base=self.base)
 
     def over(self, plan: ScanPlan, snapshot: Snapshot, *, tombstones: bool) -> ScanPlan:
         """The scan plan of a reader inside the transaction."""

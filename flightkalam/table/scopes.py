@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flightkalam.clock import Clock, SystemClock
 from flightkalam.cold import bloom, paths
 from flightkalam.cold.batch_file import BatchReader, Footer
 from flightkalam.cold.bloom_cache import Blooms
@@ -80,7 +81,7 @@ class OpenScope:
         """`_seq` up to which versions of the scope have been appended, durable or not."""
         ids, state = self.state.hot.ids, self.state
         n = ids.n
-        return max(int(ids.data[n - 1]) if n else 0, state.manifest.flushed_seq)
+        return max(int(ids.data[n - 1]) if n else 0, state.hot.last_removal, state.manifest.flushed_seq)
 
     def at(self, watermark: int) -> ScopeState:
         """The layout that a reader at `watermark` uses.
@@ -111,6 +112,7 @@ class Scopes:
     """Opens scopes on first use and keeps them.
 
     :param current: the committed table of an id, None when it was dropped.
+    :param clock: says which rows of STREAM tables have expired.
     """
 
     def __init__(
@@ -123,7 +125,9 @@ class Scopes:
         key_cache_bytes: int = 256 << 20,
         bloom_cache_bytes: int = 256 << 20,
         counters: Counters | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self.clock = clock or SystemClock()
         self.log = log
         self.manifests = manifests
         self.door = door

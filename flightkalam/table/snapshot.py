@@ -9,27 +9,33 @@ from pyroaring import BitMap
 from flightkalam.cold.manifest import BatchEntry
 from flightkalam.hot.rows import HotCut
 from flightkalam.model.schema import Table
+from flightkalam.table import stream
 from flightkalam.table.scopes import OpenScope, Scopes, ScopeState
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One scope of one table at one watermark.  The holder of the watermark's pin keeps it readable."""
+    """One scope of one table at one watermark.  The holder of the watermark's pin keeps it readable.
+
+    :param alive_from: rows with a lower `_seq` have expired (STREAM tables).
+    """
 
     scopes: Scopes
     table: Table
     scope: OpenScope
     state: ScopeState
     watermark: int
+    alive_from: int = 0
 
     @staticmethod
     def take(scopes: Scopes, table: Table, owner: str | None, watermark: int) -> Snapshot:
         scope = scopes.open(table, owner)
-        return Snapshot(scopes, table, scope, scope.at(watermark), watermark)
+        return Snapshot(scopes, table, scope, scope.at(watermark), watermark, stream.alive_from(table, scopes.clock.now_us()))
 
     def hot(self) -> HotCut:
         """The live hot rows, tombstones included."""
-        return self.state.hot.cut(self.watermark, self.table.schema)
+        cut = self.state.hot.cut(self.watermark, self.table.schema)
+        return cut if not self.alive_from else stream.unexpired(cut, self.alive_from)
 
     def superseded(self, entry: BatchEntry) -> BitMap | None:
         """Row numbers of a batch that a newer version supersedes; None when there are none.  Do not change it."""

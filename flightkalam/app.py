@@ -29,6 +29,8 @@ from flightkalam.config import Config, is_loopback
 from flightkalam.errors import ConfigError, KalamError
 from flightkalam.flight.service import FlightKalamServer
 from flightkalam.hot.store import HotLog
+from flightkalam.jobs import backup
+from flightkalam.jobs.backup import Backups
 from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.compact import Compactor, CompactSettings
 from flightkalam.jobs.compact_policy import Policy
@@ -140,6 +142,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     engine = _engine(config, root, ids)
     jobs = Jobs(store, clock)
     cleanup = Cleanup(store, hot_log, manifests, door)
+    backups = Backups(store, door, clock, root, config.backup.folder or root / "backups")
     accounts = Accounts(store, clock, config)
     parts = Parts(
         config=config,
@@ -158,12 +161,14 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         statements=Recent(1_024),
         jobs=jobs,
         cleanup=cleanup,
+        backups=backups,
         receipts=Receipts(store, clock),
         deadlines=Deadlines(clock),
     )
     _upkeep(parts).register()
     jobs.register("cleanup", cleanup.run)
     jobs.register("stream_eviction", StreamEviction(scopes, lambda: list(catalog.state.tables.values())).run)
+    jobs.register(backup.KIND, backups.run)
     _register_providers(parts)
     password = accounts.ensure_root()
     jobs.start()
@@ -366,6 +371,22 @@ def check(config: Config, report: Callable[[str], None]) -> int:
         return 1 if bad else 0
     finally:
         kalam.close()
+
+
+def restore(source: Path, data_dir: Path | None, report: Callable[[str], None]) -> int:
+    """Make a data directory out of a backup, or, without a data directory, only verify the backup.
+
+    :raises ConfigError, DataCorrupted: nothing was made.
+    """
+    if data_dir is None:
+        inventory, done = backup.verify(source), "is whole"
+    else:
+        inventory, done = backup.restore(source, data_dir), f"is restored into {data_dir}"
+    report(
+        f'the backup "{inventory.name}" of {inventory.created_at} {done}: '
+        f"{len(inventory.files)} files, {inventory.size:,} bytes"
+    )
+    return 0
 
 
 def _checked(parts: Parts, table: Table, owner: str | None, watermark: int) -> Report:

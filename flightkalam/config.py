@@ -297,6 +297,15 @@ class ManifestConfig(Section):
     """Bloom filters of cold batches kept in memory, so that a search by key opens no file in vain; 0 uses none."""
 
 
+class BackupConfig(Section):
+    """Copies made by BACKUP TO."""
+
+    folder: Path | None = _key(None)
+    """Where backups are kept; by default the folder `backups` of the data directory. On the file system of the data
+    directory a backup is made of hard links and costs next to nothing, but shares the fate of that disk: copy it away, or
+    choose a folder on another one."""
+
+
 class IngestConfig(Section):
     """Bulk loading."""
 
@@ -327,6 +336,7 @@ class Config(BaseSettings):
     flush: FlushConfig = Field(default_factory=FlushConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     manifest: ManifestConfig = Field(default_factory=ManifestConfig)
+    backup: BackupConfig = Field(default_factory=BackupConfig)
     ingest: IngestConfig = Field(default_factory=IngestConfig)
     log: LogConfig = Field(default_factory=LogConfig)
 

@@ -20,6 +20,7 @@ class LiveServer:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTKALAM")}
         if password is not None:
             environment["FLIGHTKALAM__AUTH__ROOT_PASSWORD"] = password
+        self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.lines: list[str] = []
         with self.log.open("ab") as log:

@@ -1,4 +1,4 @@
-"""The command line: `flightkalam serve | check | ping | sql | shell | load | version`.
+"""The command line: `flightkalam serve | check | restore | ping | sql | shell | load | version`.
 
     commands    the commands, their options and help; the only place that knows exit codes
     client      a connection that Ctrl-C can interrupt, and the driver's errors as one line of text

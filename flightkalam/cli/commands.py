@@ -107,6 +107,25 @@ def check(
 
 
 @cli.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(help="The folder of a backup that BACKUP TO has made.")],
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="A directory that is empty or does not exist yet.")
+    ] = None,
+    verify_only: Annotated[bool, typer.Option("--verify-only", help="Only compare every file with the inventory.")] = False,
+) -> None:
+    """Make a data directory out of a backup, comparing every file with the backup's inventory.
+
+    Start the server on it with `flightkalam serve --data-dir DIR`.
+    """
+    from flightkalam import app
+
+    if (data_dir is None) != verify_only:
+        raise ConfigError("say where to restore to with --data-dir DIR, or ask for --verify-only")
+    raise typer.Exit(app.restore(backup, data_dir, report=functools.partial(print, flush=True)))
+
+
+@cli.command()
 def ping(
     port: Annotated[int | None, typer.Option("--port", help="The port. Default: that of the settings.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.")] = 3.0,

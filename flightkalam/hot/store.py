@@ -121,9 +121,11 @@ class HotLog:
 
     def sweep(self) -> int:
         """Remove segment files that no entry names.  Only at start, before the first write."""
-        return segments.sweep(
-            self.folder, (log_keys.segment_file(k) for k, _ in self._store.scan(FAMILY, log_keys.ALL_SEGMENTS))
-        )
+        return segments.sweep(self.folder, self.files())
+
+    def files(self) -> Iterator[str]:
+        """Every segment file that an entry names."""
+        return (log_keys.segment_file(k) for k, _ in self._store.scan(FAMILY, log_keys.ALL_SEGMENTS))
 
     def entries(self, scope: Scope, after_seq: int = 0) -> Iterator[Loaded]:
         """A scope's entries in commit order, those up to `after_seq` left out."""

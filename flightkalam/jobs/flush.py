@@ -198,7 +198,7 @@ class Flusher:
         failpoints.hit("flush.before_trim")
         scopes.door.store.commit(batch)
         failpoints.hit("flush.trimmed")
-        scopes.log.remove_files(files)
+        installs.leave_segments(scopes, files)
         scope.swept = True
         installs.leave(scopes, scope, old)
 

@@ -86,6 +86,20 @@ def leave(scopes: Scopes, scope: OpenScope, old: Manifest) -> None:
         scopes.door.after_readers(lambda: _remove(scope, gone))
 
 
+def leave_segments(scopes: Scopes, files: list[str]) -> None:
+    """Remove segment files whose rows have become cold, once the readers that began before are gone: one of them may be a
+    backup, which names files instead of mapping them."""
+    if files:
+        scopes.door.after_readers(lambda: _remove_segments(scopes, files))
+
+
+def _remove_segments(scopes: Scopes, files: list[str]) -> None:
+    try:
+        scopes.log.remove_files(files)
+    except (KalamError, OSError) as e:  # nobody's now: swept at the next start
+        log.warning("old_segments_left", error=str(e))
+
+
 def _remove(scope: OpenScope, files: Iterable[str]) -> None:
     try:
         for file in files:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from flightkalam.auth import authorise
 from flightkalam.auth.authorise import Action
 from flightkalam.errors import InvalidValue
+from flightkalam.jobs.backup import KIND as BACKUP
 from flightkalam.jobs.compact_policy import Want
 from flightkalam.jobs.runner import Job
 from flightkalam.model.schema import Table, TableKind
@@ -62,6 +63,13 @@ def compact(e: Execution, statement: s.Compact) -> Rows:
         raise InvalidValue(f'table "{table.qualified}" is a STREAM table, which has no files to compact', sqlstate="42809")
     parameters = {"table": table.qualified, "want": Want.ALL.value}
     return _job(e, "compact", parameters, table.qualified, wait=statement.wait)
+
+
+def backup(e: Execution, statement: s.Backup) -> Rows:
+    """One job that copies everything, as it is now; the answer comes when the backup is on disk."""
+    authorise.require(e.identity, Action.BACKUP)
+    e.parts.backups.require_free(statement.to)
+    return _job(e, BACKUP, {"name": statement.to}, None, wait=True)
 
 
 def _job(e: Execution, kind: str, parameters: dict[str, Any], table: str | None, *, wait: bool) -> Rows:

@@ -10,6 +10,7 @@ from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.providers import Providers
 from flightkalam.clock import Clock, Snowflakes
 from flightkalam.config import Config
+from flightkalam.jobs.backup import Backups
 from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.runner import Jobs
 from flightkalam.query.execute import Executor
@@ -42,5 +43,6 @@ class Parts:
     statements: Recent[str, Statement]  # parsed, by text
     jobs: Jobs
     cleanup: Cleanup
+    backups: Backups
     receipts: Receipts
     deadlines: Deadlines

@@ -109,6 +109,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
     s.Compact: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.compact),
+    s.Backup: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.backup, writes=True),
     s.Erase: Row(lambda e, st: erase.ERASE_SCHEMA, erase.erase, writes=True),
     s.CheckTable: Row(lambda e, st: checks.CHECK_SCHEMA, checks.check_table),
     **{kind: _count(lambda e, st, run=run: run(e, st).count) for kind, run in _DML.items()},

@@ -32,7 +32,7 @@ def make_folder(path: Path) -> None:
     with file_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
 
 def publish(path: Path) -> None:
@@ -48,7 +48,7 @@ def publish(path: Path) -> None:
         failpoints.hit("file.before_rename")
         source.rename(path)
         failpoints.hit("file.after_rename")
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -102,12 +102,20 @@ def remove_tree(path: Path) -> None:
             shutil.rmtree(path)
 
 
+def rename_folder(source: Path, target: Path) -> None:
+    """Give a folder whose contents are synced its name, durably."""
+    with file_errors(target):
+        source.rename(target)
+        sync_folder(target.parent)
+
+
 def size(path: Path) -> int:
     with file_errors(path):
         return path.stat().st_size
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

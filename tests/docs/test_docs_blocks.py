@@ -24,7 +24,7 @@ DOCUMENTS = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SERVES = re.compile(r"\b(?:make serve|flightkalam serve)\b")
 # What the documentation calls the server of its reader.
-URI, PORT = "grpc://127.0.0.1:31337", "31337"
+URI, PORT, BACKUPS = "grpc://127.0.0.1:31337", "31337", "flightkalam-data/backups"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run_shell(text: str, server: LiveServer, folder: Path, environment: dict[str
         if serves:
             _serve(command.replace(f"--port {PORT}", "--port 0"), folder, environment)
         else:
-            script = command.replace(PORT, str(server.port))
+            script = command.replace(PORT, str(server.port)).replace(BACKUPS, f"{server.data_dir}/backups")
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", script],
                 cwd=folder,

@@ -16,7 +16,9 @@ from types import FrameType
 import pyarrow as pa
 
 from flightkalam import __version__, telemetry
+from flightkalam.auth import audit
 from flightkalam.auth.accounts import Accounts
+from flightkalam.auth.audit_log import AuditLog
 from flightkalam.auth.tokens import Tokens
 from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.providers import SYSTEM, Providers
@@ -143,7 +145,8 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     jobs = Jobs(store, clock)
     cleanup = Cleanup(store, hot_log, manifests, door)
     backups = Backups(store, door, clock, root, config.backup.folder or root / "backups")
-    accounts = Accounts(store, clock, config)
+    audit_log = AuditLog(door, clock, config.audit.retention_days)
+    accounts = Accounts(store, clock, config, commit=audit_log.commit)
     parts = Parts(
         config=config,
         clock=clock,
@@ -153,6 +156,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         providers=Providers(),
         accounts=accounts,
         tokens=Tokens(store, clock, config, accounts),
+        audit=audit_log,
         scopes=scopes,
         writer=Writer(scopes),
         staging=Staging(hot_log.folder, config.storage.hot_stage_bytes, config.ingest.batch_rows),
@@ -169,8 +173,11 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     jobs.register("cleanup", cleanup.run)
     jobs.register("stream_eviction", StreamEviction(scopes, lambda: list(catalog.state.tables.values())).run)
     jobs.register(backup.KIND, backups.run)
+    jobs.register("audit_retention", lambda job, cancelled: {"removed": audit_log.let_go()})
     _register_providers(parts)
     password = accounts.ensure_root()
+    audit_log.recover()
+    audit_log.let_go()
     jobs.start()
     cleanup.resume(jobs)
     parts.receipts.sweep()
@@ -242,6 +249,8 @@ def _upkeep(parts: Parts) -> Upkeep:
 
 def _register_providers(parts: Parts) -> None:
     parts.providers.register(SYSTEM, "jobs", maintenance.JOBS_SCHEMA, lambda _: maintenance.jobs_table(parts.jobs.list()))
+
+    parts.providers.register(SYSTEM, "audit_log", audit.SCHEMA, lambda context: parts.audit.matching(context.predicate))
 
     parts.providers.register(
         SYSTEM, "users", users.USERS_SCHEMA, lambda _: users.users_table(parts.accounts.list(dropped=True))

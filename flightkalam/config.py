@@ -196,6 +196,14 @@ class AuthConfig(Section):
         return value
 
 
+class AuditConfig(Section):
+    """The audit log."""
+
+    retention_days: int = _key(0, unit="days", ge=0, le=36_500)
+    """How long records of the audit log are kept; 0 keeps them for ever, because nobody misses a record before the day
+    it is needed. What is left after older ones went can still be verified."""
+
+
 class StorageConfig(Section):
     """How writes reach the disk."""
 
@@ -331,6 +339,7 @@ class Config(BaseSettings):
 
     server: ServerConfig = Field(default_factory=ServerConfig)
     auth: AuthConfig = Field(default_factory=AuthConfig)
+    audit: AuditConfig = Field(default_factory=AuditConfig)
     storage: StorageConfig = Field(default_factory=StorageConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)
     flush: FlushConfig = Field(default_factory=FlushConfig)

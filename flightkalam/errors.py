@@ -3,10 +3,12 @@
     KalamError                       every error that a client may see
     ├── BadRequest                   the request itself is wrong: change it
     │   ├── SqlSyntaxError           42601   the text is not SQL that we know
+    │   │   └── MalformedAsUser      42601   the same, with AS USER in it
     │   ├── Unsupported              0A000   known, and refused by name
     │   ├── InvalidValue             22023   a value, option or parameter is out of its range or type
     │   ├── ValueOutOfRange          22003   a value does not fit its column
     │   ├── UndefinedObject          42P01 … a table, column, namespace or function that does not exist (for the caller)
+    │   │   └── HiddenObject         42P01   the same, to be recorded as a refusal: the caller sees no difference
     │   ├── DuplicateObject          42P07   the name is taken
     │   ├── DependentObjects         2BP01   something else needs it
     │   └── ConstraintViolation      23000   the rows break a rule of the table
@@ -55,6 +57,10 @@ class SqlSyntaxError(BadRequest):
     sqlstate = "42601"
 
 
+class MalformedAsUser(SqlSyntaxError):
+    """AS USER stands in a text that is not SQL that we know: it may have been meant, so it is recorded."""
+
+
 class Unsupported(BadRequest):
     sqlstate = "0A000"
 
@@ -69,6 +75,10 @@ class ValueOutOfRange(BadRequest):
 
 class UndefinedObject(BadRequest):
     sqlstate = "42P01"
+
+
+class HiddenObject(UndefinedObject):
+    """It is there, and not for this caller, to whom it looks exactly like a missing one.  The audit log knows better."""
 
 
 class DuplicateObject(BadRequest):

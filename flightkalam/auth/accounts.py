@@ -43,6 +43,10 @@ _PREFIX = b"user/"
 _DECOY = b"decoy/failure"
 _REFUSED = "the user name or password is not right, or the account is locked; check them, or try again later"
 
+# Adds to the atomic batch of a change, under the commit mutex.
+Extra = Callable[[Batch], object]
+Commit = Callable[[Batch, "Extra | None"], None]
+
 log = logger("auth")
 
 
@@ -82,16 +86,23 @@ def refused() -> Unauthenticated:
 class Accounts:
     """All accounts.  Thread-safe.
 
-    Methods that change an account take `batch`: what else has to become durable with the change or not at all, such as
-    its audit record.
+    Methods that change an account take `extra`: it adds to the change's atomic batch, such as its audit record.
 
+    :param commit: makes a batch durable, together with what the second argument adds to it under the commit mutex.
     :param entropy: n unpredictable bytes; handed in so that tests can choose them.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, config: Config, *, entropy: Callable[[int], bytes] = secrets.token_bytes
+        self,
+        store: Store,
+        clock: Clock,
+        config: Config,
+        *,
+        commit: Commit | None = None,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._store = store
+        self._commit = commit or self._commit_alone
         self._clock = clock
         self._config = config.auth
         self._entropy = entropy
@@ -124,7 +135,7 @@ class Accounts:
 
     # -- changing ---------------------------------------------------------------------------------------------
 
-    def create(self, name: str, password: str, role: Role, *, batch: Batch | None = None) -> Account:
+    def create(self, name: str, password: str, role: Role, *, extra: Extra | None = None) -> Account:
         """
         :raises DuplicateObject: the name is taken, or was by an account since dropped.
         """
@@ -135,27 +146,33 @@ class Accounts:
             if earlier is not None:
                 why = "already exists" if earlier.live else "was dropped, and a dropped name cannot be created again"
                 raise DuplicateObject(f'user "{name}" {why}; choose another name', sqlstate="42710")
-            return self._put(Account(name=name, role=role, password_hash=hashed, created_at=self._clock.now_us()), batch)
+            return self._put(Account(name=name, role=role, password_hash=hashed, created_at=self._clock.now_us()), extra)
 
-    def set_password(self, name: str, password: str, *, batch: Batch | None = None) -> Account:
+    def set_password(self, name: str, password: str, *, extra: Extra | None = None) -> Account:
         """Change the password; every token is void, and a lock is lifted."""
-        hashed = self._passwords.hash(check_password(password))
-        with self._lock:
-            account = self._existing(name)
-            return self._put(
-                account.changed(password_hash=hashed, password_version=account.password_version + 1, failed=0, locked_until=0),
-                batch,
-            )
+        return self.change(name, password=password, extra=extra)
 
-    def set_role(self, name: str, role: Role, *, batch: Batch | None = None) -> Account:
+    def set_role(self, name: str, role: Role, *, extra: Extra | None = None) -> Account:
         """Change the role; it counts from the user's next call on, whatever token they hold."""
+        return self.change(name, role=role, extra=extra)
+
+    def change(
+        self, name: str, *, password: str | None = None, role: Role | None = None, extra: Extra | None = None
+    ) -> Account:
+        """Change the password, the role or both, in one write."""
+        hashed = self._passwords.hash(check_password(password)) if password is not None else None
         with self._lock:
             account = self._existing(name)
-            if role is not Role.SYSTEM:
-                self._keep_one_system_account(account)
-            return self._put(account.changed(role=role), batch)
+            if role is not None:
+                if role is not Role.SYSTEM:
+                    self._keep_one_system_account(account)
+                account = account.changed(role=role)
+            if hashed is not None:
+                version = account.password_version + 1
+                account = account.changed(password_hash=hashed, password_version=version, failed=0, locked_until=0)
+            return self._put(account, extra)
 
-    def drop(self, name: str, *, batch: Batch | None = None) -> Account:
+    def drop(self, name: str, *, extra: Extra | None = None) -> Account:
         """Take the account out of use.  Its name stays taken: it is the id under which rows and audit records lie."""
         with self._lock:
             account = self._existing(name)
@@ -166,7 +183,7 @@ class Accounts:
                     password_hash="",
                     password_version=account.password_version + 1,
                 ),
-                batch,
+                extra,
             )
 
     def ensure_root(self) -> str | None:
@@ -197,11 +214,16 @@ class Accounts:
                 "grant it to another user first"
             )
 
-    def _put(self, account: Account, batch: Batch | None = None) -> Account:
-        batch = batch if batch is not None else Batch()
+    def _put(self, account: Account, extra: Extra | None = None) -> Account:
+        batch = Batch()
         batch.put(FAMILY, _key(account.name), account.model_dump_json().encode())
-        self._store.commit(batch)
+        self._commit(batch, extra)
         return account
+
+    def _commit_alone(self, batch: Batch, extra: Extra | None) -> None:
+        if extra is not None:
+            extra(batch)
+        self._store.commit(batch)
 
     # -- logging in -------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from flightkalam.auth.identity import Identity, Role
-from flightkalam.errors import AccessDenied, undefined_table
+from flightkalam.errors import AccessDenied, HiddenObject, undefined_table
 from flightkalam.model.schema import AccessLevel, TableKind
 
 
@@ -177,7 +177,7 @@ def require(
         return
     # What is about to be created is no secret of anybody's.
     if kind is not None and action is not Action.CREATE and not visible(identity.role, kind, access):
-        raise undefined_table(name)
+        raise HiddenObject(undefined_table(name).message, sqlstate="42P01")
     what = action.value if kind is None else f"{action.value} {kind.value} tables"
     target = f' ("{name}")' if name else ""
     raise AccessDenied(

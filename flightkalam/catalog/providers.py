@@ -20,6 +20,7 @@ from flightkalam.catalog.options import OPTIONS, flush_policy_text
 from flightkalam.catalog.show import TIMESTAMP, access_level_of, to_arrow, type_of, yes_no
 from flightkalam.catalog.state import CatalogState, Visible
 from flightkalam.errors import DuplicateObject, InternalError
+from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import Column, Table, View
 from flightkalam.model.types import ColumnType
 
@@ -39,12 +40,14 @@ class Context:
     :param visible: whether the caller may see a table or view.
     :param view_columns: names and types of a view's columns, which only the engine can tell; none for a broken view.
     :param caller: who asks, for relations of rooms that know identities; opaque here.
+    :param predicate: rows for which it is not true need not be made; columns count from 0.
     """
 
     state: CatalogState
     visible: Visible
     view_columns: ViewColumns = no_columns
     caller: Any = None
+    predicate: Predicate = TRUE
 
 
 Fetch = Callable[[Context], pa.Table]

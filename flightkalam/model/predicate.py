@@ -106,6 +106,41 @@ def any_of(parts: Iterable[Predicate]) -> Predicate:
     return kept[0] if len(kept) == 1 else Any_(kept)
 
 
+def interval(predicate: Predicate, column: int) -> tuple[int | None, int | None]:
+    """The least and the greatest whole number that a column may hold where the predicate is true; None: no bound.
+
+    Nothing at all can satisfy it when the least is above the greatest.
+    """
+    match predicate:
+        case Never():
+            return 1, 0
+        case Compare(column=c, op=op, value=int(value)) if c == column:
+            low = {"=": value, ">=": value, ">": value + 1}.get(op)
+            return low, {"=": value, "<=": value, "<": value - 1}.get(op)
+        case OneOf(column=c, values=values) if c == column and all(isinstance(v, int) for v in values):
+            whole = [v for v in values if isinstance(v, int)]
+            return (min(whole), max(whole)) if whole else (1, 0)
+        case All(parts=parts):
+            each = [interval(part, column) for part in parts]
+            lows, highs = [low for low, _ in each if low is not None], [high for _, high in each if high is not None]
+            return max(lows, default=None), min(highs, default=None)
+        case Any_(parts=parts):
+            each = [i for i in (interval(part, column) for part in parts) if not _is_empty(i)]
+            if not each:
+                return 1, 0
+            lowest, highest = [low for low, _ in each], [high for _, high in each]
+            return (
+                None if None in lowest else min(low for low in lowest if low is not None),
+                None if None in highest else max(high for high in highest if high is not None),
+            )
+    return None, None
+
+
+def _is_empty(bounds: tuple[int | None, int | None]) -> bool:
+    low, high = bounds
+    return low is not None and high is not None and low > high
+
+
 _EPOCH_DATE = dt.date(1970, 1, 1).toordinal()
 
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
 from flightkalam.errors import InvalidValue, SqlSyntaxError, Unsupported, undefined_table
 from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import Column, Table, View
+from flightkalam.model.types import from_arrow
 from flightkalam.query.guard import Guard, Guarded, TableRef, name_tokens, named
 from flightkalam.query.hidden import hidden_names, hide_in_stars, shows_tombstones
 from flightkalam.query.params import NULL, Literal
@@ -55,7 +57,20 @@ class ArrowRelation:
     data: pa.Table = field(compare=False)
 
 
-Relation = TableRelation | ViewRelation | ArrowRelation
+@dataclass(frozen=True, slots=True)
+class ComputedRelation:
+    """A system table: its rows are computed when the statement runs, as far as it asks for them.
+
+    :param rows: rows of `schema`, at least those for which the predicate may be true; columns count from 0.
+    """
+
+    namespace: str
+    name: str
+    schema: pa.Schema
+    rows: Callable[[Predicate], pa.Table] = field(compare=False)
+
+
+Relation = TableRelation | ViewRelation | ArrowRelation | ComputedRelation
 # parts, default namespace (None: the session's) -> what the name means for the caller, rights checked
 Resolve = Callable[[tuple[str, ...], "str | None"], Relation]
 
@@ -86,7 +101,8 @@ class Bound:
     """A statement whose names have been resolved.
 
     :param pieces: text, and in between the numbers of the requests whose relation stands there.
-    :param inputs: Arrow relations by their generated name.
+    :param inputs: Arrow relations by their generated name; of those that are computed only the columns.
+    :param computed: what makes the rows of these.
     :param shape: the text with the kinds of its parameters in the places of their values.
     """
 
@@ -95,6 +111,7 @@ class Bound:
     inputs: Mapping[str, pa.Table]
     asks_caller: bool
     shape: str
+    computed: Mapping[str, Callable[[], pa.Table]] = field(default_factory=dict)
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -148,6 +165,7 @@ def bind(
 def plan(bound: Bound, scan: ScanTable) -> Planned:
     scans = tuple(scan(request) for request in bound.requests)
     sql, inputs = render(bound, scans)
+    inputs.update({name: rows() for name, rows in bound.computed.items()})
     return Planned(sql, inputs, bound.requests, scans, bound.asks_caller)
 
 
@@ -189,6 +207,7 @@ class _Binder:
         self.utc = time_zone.upper() in ("UTC", "ETC/UTC")
         self.requests: list[ScanRequest] = []
         self.inputs: dict[str, pa.Table] = {}
+        self.computed: dict[str, Callable[[], pa.Table]] = {}
         self.asks_caller = False
         self.shape = ""
 
@@ -197,7 +216,7 @@ class _Binder:
         pieces: list[str | int] = []
         for i, part in enumerate(text.split(_SLOT)):
             pieces.append(int(part) if i % 2 else part)
-        return Bound(tuple(pieces), tuple(self.requests), self.inputs, self.asks_caller, self.shape or text)
+        return Bound(tuple(pieces), tuple(self.requests), self.inputs, self.asks_caller, self.shape or text, self.computed)
 
     def text(
         self, guarded: Guarded, values: Sequence[Literal], namespace: str | None, views: tuple[tuple[str, str], ...]
@@ -231,7 +250,8 @@ class _Binder:
     def _predicates(
         self, guarded: Guarded, relations: Sequence[Relation], shows: Mapping[int, Shown], values: Sequence[Literal]
     ) -> dict[int, Predicate]:
-        if not shows:
+        computed = {i: r for i, r in enumerate(relations) if isinstance(r, ComputedRelation)}
+        if not shows and not computed:
             return {}
         nodes: dict[str, Node] = {}
         for p in guarded.parameters:
@@ -239,6 +259,7 @@ class _Binder:
             if node is not None:
                 nodes[p.identifier] = node
         references = {i: _reference(guarded.tables[i], s, _namespace_and_name(relations[i])[0]) for i, s in shows.items()}
+        references |= {i: _computed_reference(guarded.tables[i], r) for i, r in computed.items()}
         return predicates(guarded.selects, references, parameters=nodes, utc=self.utc)
 
     def _body(
@@ -255,6 +276,11 @@ class _Binder:
         if isinstance(relation, ArrowRelation):
             name = f"__kalam_a{len(self.inputs)}"
             self.inputs[name] = relation.data
+            return arrow_sql(name)
+        if isinstance(relation, ComputedRelation):
+            name = f"__kalam_a{len(self.inputs)}"
+            self.inputs[name] = relation.schema.empty_table()
+            self.computed[name] = partial(relation.rows, predicate)
             return arrow_sql(name)
         assert shows is not None
         self.requests.append(ScanRequest(relation, predicate, shows_tombstones(guarded, i), shows))
@@ -295,6 +321,14 @@ def _reference(table: TableRef, shows: Shown, namespace: str) -> Reference:
     if table.use.pivoted or len(columns) != len(shows.all):
         columns = {}
     return Reference(table.use.index, table.shown_as, columns, namespace if table.alias is None else None)
+
+
+def _computed_reference(table: TableRef, relation: ComputedRelation) -> Reference:
+    """As `_reference`; a column's id is its position."""
+    columns = {f.name.lower(): Column(i, f.name, from_arrow(f.type, f.name)) for i, f in enumerate(relation.schema)}
+    if table.use.pivoted or table.use.column_aliases:
+        columns = {}
+    return Reference(table.use.index, table.shown_as, columns, relation.namespace.lower() if table.alias is None else None)
 
 
 def _namespace_and_name(relation: Relation) -> tuple[str, str]:
@@ -339,6 +373,7 @@ def _namespace_parts(select: Select, names: Sequence[str], relations: Mapping[in
 __all__ = [
     "ArrowRelation",
     "Bound",
+    "ComputedRelation",
     "Planned",
     "Relation",
     "Resolve",

@@ -1,9 +1,10 @@
-"""CHECK TABLE: whether what queries see is what the versions say."""
+"""CHECK TABLE: whether what queries see is what the versions say.  CHECK AUDIT: whether the log is as it was written."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from flightkalam.auth import authorise
 from flightkalam.auth.authorise import Action
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
@@ -33,3 +34,25 @@ def check_table(e: Execution, statement: s.CheckTable) -> Rows:
         rows += [(*figures, problem) for problem in problems]
     columns = list(zip(*rows, strict=True)) or [()] * len(CHECK_SCHEMA)
     return rows_of(pa.table([pa.array(c, f.type) for c, f in zip(columns, CHECK_SCHEMA, strict=True)], schema=CHECK_SCHEMA))
+
+
+AUDIT_SCHEMA = pa.schema(
+    [
+        pa.field("records", pa.int64(), nullable=False),
+        pa.field("first_id", pa.int64()),
+        pa.field("last_id", pa.int64()),
+        pa.field("head", pa.utf8(), nullable=False),
+        pa.field("problem", pa.utf8()),
+    ]
+)
+
+
+def check_audit(e: Execution, _: s.CheckAudit) -> Rows:
+    """One row when the chain is whole, else one for each place where it breaks; `head` stands for the whole log."""
+    authorise.require(e.identity, Action.READ_SYSTEM)
+    found = e.parts.audit.check()
+    last = found.head.number if found.records else None
+    problems: list[str | None] = [*found.problems] or [None]
+    rows = [(found.records, found.first, last, found.head.hash.hex(), problem) for problem in problems]
+    columns = zip(*rows, strict=True)
+    return rows_of(pa.table([pa.array(c, f.type) for c, f in zip(columns, AUDIT_SCHEMA, strict=True)], schema=AUDIT_SCHEMA))

@@ -38,6 +38,7 @@ def commit(e: Execution, choose: Choose) -> Change:
         batch = Batch()
         parts.catalog.install(change, batch)
         drop_rows(e, batch, change)
+        e.record(batch)
         door.store.require_space()
         door.wait(door.append(batch, None))
         parts.catalog.publish(change)

@@ -81,9 +81,7 @@ def _attempt(e: Execution, table: Table, compute: Compute) -> Written:
     _check(e, table, change)
     with stage(table, e.parts.staging, change.rows) as staged:
         mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes)
-        extra = None
-        if e.receipt is not None:
-            e.receipt.count, extra = change.count, e.receipt.record
+        extra = e.extra(change.count)
         result = writes.written(staged, lambda: e.parts.writer.write([mutation], extra, seen))
     return Written(table, change.count, change.returned, result.first_seq)
 

@@ -14,14 +14,17 @@ from flightkalam.auth.identity import Identity
 from flightkalam.catalog.names import fold
 from flightkalam.catalog.providers import SYSTEM, Context
 from flightkalam.catalog.state import CatalogState, split_name
-from flightkalam.errors import InvalidValue, undefined_table
+from flightkalam.errors import AccessDenied, HiddenObject, InvalidValue, undefined_table
 from flightkalam.model.schema import Table, View
 from flightkalam.query.compute import Caller, CancelToken, Setting
 from flightkalam.query.params import Literal
+from flightkalam.session.acts import Act, joined
 from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.transactions import Transaction
 from flightkalam.sql.statements import Name
+from flightkalam.storage.kv import Batch
+from flightkalam.table.mutate import Extra
 from flightkalam.table.snapshot import Snapshot
 
 
@@ -40,6 +43,7 @@ class Execution:
     transaction: Transaction | None = None
     receipt: Receipt | None = None
     parameters: tuple[Literal, ...] = ()  # of the client's query
+    act: Act | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Execution:
@@ -54,7 +58,21 @@ class Execution:
 
     def renewed(self) -> Execution:
         """The same caller's next look at the data: a new snapshot of everything durable."""
-        return Execution(self.parts, self.identity, self.namespace, self.time_zone, self.cancel, receipt=self.receipt)
+        return Execution(
+            self.parts, self.identity, self.namespace, self.time_zone, self.cancel, receipt=self.receipt, act=self.act
+        )
+
+    def extra(self, count: int | None = None) -> Extra | None:
+        """What joins the statement's own commit: its receipt and its audit record.
+
+        :param count: what the client will be told, when the commit itself cannot know it.
+        """
+        return joined(self.act, self.receipt, count)
+
+    def record(self, batch: Batch) -> None:
+        """The audit record, for commits that have no rows: call under the commit mutex."""
+        if self.act is not None:
+            self.act.record(batch)
 
     def on_close(self, callback: Callable[[], object]) -> None:
         self._stack.callback(callback)
@@ -112,10 +130,26 @@ class Execution:
             return True
         return authorise.visible(self.identity.role, found.kind, found.options.access_level)
 
+    def aim(self, name: str) -> None:
+        """Note for the audit log what the statement is about."""
+        if self.act is not None:
+            self.act.aim(name)
+
     def require(self, action: Action, found: Table, name: str | None = None) -> None:
+        self.aim(found.qualified)
+        if action is Action.WRITE:
+            self.refuse_shared_target(found, name)
         own = found.created_by == self.identity.user_id if action is Action.ALTER else True
         owner = own and (found.kind.per_user or action is Action.ALTER)
         authorise.require(self.identity, action, name or found.qualified, found.kind, found.options.access_level, owner=owner)
+
+    def refuse_shared_target(self, found: Table, name: str | None = None) -> None:
+        """AS USER writes to rows of users; whether a SHARED table is there is told to actors who may see it."""
+        if self.act is None or not self.act.for_another or found.kind.per_user:
+            return
+        if not authorise.visible(self.identity.actor_role, found.kind, found.options.access_level):
+            raise HiddenObject(undefined_table(name or found.qualified).message)
+        raise AccessDenied("AS USER not supported for Shared tables")
 
     def table(self, name: Name | tuple[str, ...], action: Action) -> Table:
         """The table that a name means, if the caller may do `action` with it.

@@ -58,6 +58,8 @@ def ingest(
         raise Unsupported("temporary tables are not supported; ingest into a table of its own")
     parts = tuple(p for p in (request.catalog, request.namespace or e.namespace, request.table) if p)
     found = e.state.find(*split_name(parts, e.namespace))
+    if isinstance(found, Table):
+        e.refuse_shared_target(found, ".".join(parts[-2:]))
     found = found if found is not None and e.visible(found) else None
     if e.transaction is not None and (found is None or request.if_exists != "append"):
         e.transaction.refuse_after_write("an ingest that creates or replaces a table")

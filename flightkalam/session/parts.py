@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flightkalam.auth.accounts import Accounts
+from flightkalam.auth.audit_log import AuditLog
 from flightkalam.auth.tokens import Tokens
 from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.providers import Providers
@@ -35,6 +36,7 @@ class Parts:
     providers: Providers
     accounts: Accounts
     tokens: Tokens
+    audit: AuditLog
     scopes: Scopes
     writer: Writer
     staging: Staging

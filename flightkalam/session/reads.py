@@ -24,7 +24,16 @@ from flightkalam.query import explain as explain_
 from flightkalam.query import planner
 from flightkalam.query.compute import ResultColumn
 from flightkalam.query.params import Literal
-from flightkalam.query.planner import ArrowRelation, Bound, Planned, Relation, ScanRequest, TableRelation, ViewRelation
+from flightkalam.query.planner import (
+    ArrowRelation,
+    Bound,
+    ComputedRelation,
+    Planned,
+    Relation,
+    ScanRequest,
+    TableRelation,
+    ViewRelation,
+)
 from flightkalam.query.relation import Scan
 from flightkalam.query.result import wire_schema
 from flightkalam.session.execution import Execution
@@ -66,8 +75,11 @@ def relation(e: Execution, parts: tuple[str, ...], namespace: str | None = None)
     """What a name in a query means for the caller, who may read it."""
     system = system_relation(e, parts, namespace)
     if system is not None:
+        e.aim(system.qualified)
         context = replace(e.context, view_columns=lambda view: view_columns(e, view))
-        return ArrowRelation(system.namespace, system.name, system.read(context))
+        return ComputedRelation(
+            system.namespace, system.name, system.schema, lambda p: system.read(replace(context, predicate=p))
+        )
     found = e.state.resolve(parts, namespace or e.namespace)
     if isinstance(found, View):
         return ViewRelation(found)

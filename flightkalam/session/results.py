@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from flightkalam.errors import UndefinedObject
+from flightkalam.session.acts import For
 from flightkalam.session.transactions import Transaction
 
 _MAX_PER_USER = 1_000
@@ -20,6 +21,7 @@ class Planned:
     """A result to be fetched.  Fetching a query again runs it again; a write runs once and answers the same again.
 
     :param is_update: it answers with a count.
+    :param planned_for: on whose behalf it was announced; it runs for nobody else.
     :param writes: it answers with rows and changes data.
     """
 
@@ -30,6 +32,7 @@ class Planned:
     bound: pa.Table | None = None
     transaction: Transaction | None = None
     total: int = -1
+    planned_for: For = field(default_factory=For)
     handle: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     lock: threading.Lock = field(default_factory=threading.Lock)
     count: int | None = None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from flightkalam.auth.identity import Identity
-from flightkalam.errors import BadRequest, Conflict, InvalidValue, Unsupported
+from flightkalam.errors import BadRequest, Conflict, InvalidValue, MalformedAsUser, Unsupported
 from flightkalam.query import params
 from flightkalam.query.params import Literal
 from flightkalam.session import dml, statements, writes
 from flightkalam.session import ingest as ingest_
+from flightkalam.session.acts import AUDITED, HERE, Act, For, Origin, joined, subject_of
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, rows_of
 from flightkalam.session.parts import Parts
@@ -31,6 +32,10 @@ SESSION_STATEMENTS = (s.Use, s.Set, s.Reset)
 TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback)
 # What takes part in a transaction; everything else commits by itself.
 _IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
+# What of it writes, so that it waits for COMMIT.
+_WAITS_FOR_COMMIT = (s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
+# What belongs to the session itself and runs in nobody's name.
+UNACTED = (*SESSION_STATEMENTS, *TRANSACTION_STATEMENTS, s.ShowSetting)
 EMPTY = pa.schema([])
 _TRIES = 5  # where others are faster: they replace the table, or write the same keys
 _SECRETS = re.compile("password", re.IGNORECASE)
@@ -40,7 +45,9 @@ _SECRETS = re.compile("password", re.IGNORECASE)
 class Runner:
     """:param transaction: the one the statement belongs to; None: it commits by itself.
     :param receipt: recorded with the statement's commit.
-    :param on_start: told how to stop the statement, before it starts."""
+    :param on_start: told how to stop the statement, before it starts.
+    :param planned_for: for whom it was prepared or planned, when it was.
+    :param act: in whose name it runs; for a statement that is part of another, that one's."""
 
     parts: Parts
     identity: Identity
@@ -48,6 +55,9 @@ class Runner:
     transaction: Transaction | None = None
     receipt: Receipt | None = None
     on_start: Callable[[Callable[[], None]], None] | None = None
+    origin: Origin = HERE
+    planned_for: For | None = None
+    act: Act | None = None
 
     # -- understanding -----------------------------------------------------------------------------------------
 
@@ -57,7 +67,68 @@ class Runner:
         return self.parts.statements.get(text, self._parse_new)
 
     def _parse_new(self, text: str) -> s.Statement:
-        return parse(text, limit=self.parts.config.server.max_sql_bytes)
+        try:
+            return parse(text, limit=self.parts.config.server.max_sql_bytes)
+        except MalformedAsUser:
+            self._act("AS USER", None).refuse_malformed()
+            raise
+
+    # -- acting ------------------------------------------------------------------------------------------------
+
+    def _act(self, action: str, statement: s.Statement | None, text: str | None = None) -> Act:
+        return Act(
+            self.parts.audit,
+            self.parts,
+            self.identity,
+            action,
+            statements.target_of(statement),
+            subject_of(statement, self.origin, self.settings.as_user, self.planned_for),
+            self.origin,
+            None if text is None or _SECRETS.search(text) else text,
+            isinstance(statement, AUDITED),
+        )
+
+    def planned(self, text: str) -> For:
+        """For whom a statement is prepared or planned now.
+
+        :raises AccessDenied: the caller may not act for them.
+        """
+        statement = self.parse(text)
+        if isinstance(statement, UNACTED):
+            refuse_clause(statement)
+            return For()
+        if not subject_of(statement, self.origin, self.settings.as_user, None):
+            return For()
+        with self._acting(statement, text, only_looked=True) as runner:
+            act = runner.act
+            assert act is not None
+            return For(act.identity.user_id if act.for_another else None)
+
+    @contextmanager
+    def _acting(self, statement: s.Statement, text: str, *, only_looked: bool = False) -> Iterator[Runner]:
+        """The runner in whose name the statement runs; how it ends is recorded where it has to be."""
+        if self.act is not None:
+            yield self
+            return
+        act = self._act(_action_of(statement), statement, text)
+        act.only_looked = only_looked
+        with self._performed(act, waits=isinstance(statement, _WAITS_FOR_COMMIT)):
+            yield replace(self, act=act)
+
+    @contextmanager
+    def _performed(self, act: Act, *, waits: bool) -> Iterator[None]:
+        """:param waits: in a transaction it waits for COMMIT, which must not come between the write and its record."""
+        transaction = self.transaction if waits and act.audited else None
+        attempts = None if transaction is None else transaction.attempts
+        with nullcontext() if transaction is None else transaction.lock, act.performed(attempts):
+            yield
+
+    @contextmanager
+    def looking(self, action: str) -> Iterator[Execution]:
+        """For what the wire asks of the catalog without a statement."""
+        act = self._act(action, None)
+        with act.performed(), replace(self, act=act)._execution(None) as e:
+            yield e
 
     def is_update(self, statement: s.Statement) -> bool:
         if isinstance(statement, SESSION_STATEMENTS + TRANSACTION_STATEMENTS):
@@ -78,6 +149,10 @@ class Runner:
             return EMPTY if prepared else COUNT_SCHEMA
         if isinstance(statement, s.ShowSetting):
             return self.settings.show(statement.name).schema
+        with self._acting(statement, text, only_looked=True) as runner:
+            return runner._announced(statement, text, bound, prepared=prepared)
+
+    def _announced(self, statement: s.Statement, text: str, bound: pa.Table | None, *, prepared: bool) -> pa.Schema:
         literals = [params.NULL] * parameter_count(text) if prepared else _one_row(text, bound)
         if not isinstance(statement, s.Query) and literals:
             statement = self.parse(substitute_params(text, [v.sql for v in literals]))
@@ -94,12 +169,13 @@ class Runner:
             transaction = None
         e = Execution(
             self.parts,
-            self.identity,
+            self.identity if self.act is None else self.act.identity,
             self.settings.namespace,
             self.settings.time_zone,
             transaction=transaction,
             receipt=self.receipt,
             parameters=tuple(literals),
+            act=self.act,
         )
         timeout = self.settings.timeout_s or self.parts.config.engine.statement_timeout_seconds
         if timeout:
@@ -123,7 +199,16 @@ class Runner:
         """Run a statement that answers with rows; close the execution after the last of them."""
         statement = self.parse(text)
         if isinstance(statement, s.ShowSetting):
+            refuse_clause(statement)
             return rows_of(self.settings.show(statement.name)), None
+        with ExitStack() as unless_recorded:
+            with self._acting(statement, text) as runner:
+                rows, e = runner._rows(statement, text, bound)
+                unless_recorded.callback(e.close)
+            unless_recorded.pop_all()  # the record is durable: rows may leave
+        return rows, e
+
+    def _rows(self, statement: s.Statement, text: str, bound: pa.Table | None) -> tuple[Rows, Execution]:
         literals = _one_row(text, bound)
         if not isinstance(statement, s.Query) and literals:
             statement = self.parse(substitute_params(text, [v.sql for v in literals]))
@@ -153,9 +238,14 @@ class Runner:
         """Run a statement for its count."""
         statement = self.parse(text)
         if isinstance(statement, SESSION_STATEMENTS):
+            refuse_clause(statement)
             with self._execution(statement) as e:
                 self.settings.apply(e, statement)
             return 0
+        with self._acting(statement, text) as runner:
+            return runner._updated(statement, text, batches)
+
+    def _updated(self, statement: s.Statement, text: str, batches: Iterable[pa.RecordBatch] | None) -> int:
         if parameter_count(text):
             return self._update_bound(text, statement, batches)
         run = statements.row_of(statement).count
@@ -211,9 +301,7 @@ class Runner:
         """Run several statements as one: one snapshot, one commit."""
         try:
             count = run(replace(self, transaction=transaction, receipt=None))
-            if self.receipt is not None:
-                self.receipt.count = count
-            transaction.commit(self.parts.writer, self.receipt.record if self.receipt is not None else None)
+            transaction.commit(self.parts.writer, joined(self.act, self.receipt, count))
         finally:
             transaction.end()
         return count
@@ -225,8 +313,21 @@ class Runner:
         batches: Iterator[pa.RecordBatch],
         headers: Mapping[str, str],
     ) -> int:
-        with self._execution(None) as e:
+        act = self._act("INGEST", None)
+        creates = request.if_exists == "replace" or request.if_not_exist == "create"
+        act.target, act.always = request.table, creates
+        with self._performed(act, waits=not creates), replace(self, act=act)._execution(None) as e:
             return ingest_.ingest(e, request, schema, batches, headers)
+
+
+def _action_of(statement: s.Statement) -> str:
+    return "SELECT" if isinstance(statement, s.Query) else statements.spoken(type(statement))
+
+
+def refuse_clause(statement: s.Statement) -> None:
+    """What belongs to the session itself is never run as anybody, nor silently as the actor."""
+    if statement.as_user is not None:
+        raise Unsupported(f"{statements.spoken(type(statement))} is of the session itself and takes no AS USER")
 
 
 def parameter_count(text: str) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
+from flightkalam.auth.audit import Entry, Outcome
 from flightkalam.auth.identity import Identity
-from flightkalam.errors import Unauthenticated
+from flightkalam.errors import InvalidValue, Unauthenticated
 from flightkalam.session.call import Call
 from flightkalam.session.parts import Parts
 from flightkalam.session.results import Results
@@ -37,6 +39,10 @@ class Service:
 
     def login(self, credentials: Credentials, peer: str) -> str:
         """Exchange a name and password for a bearer token, or confirm a token."""
+        with self._failures_recorded(credentials, peer):
+            return self._login(credentials, peer)
+
+    def _login(self, credentials: Credentials, peer: str) -> str:
         if credentials.kind == "bearer":
             self.parts.tokens.verify(credentials.secret)
             return credentials.secret
@@ -47,7 +53,28 @@ class Service:
         """The session of a call; made when it is the first."""
         if credentials is None:
             raise Unauthenticated("log in first: send a name and password, or a token")
-        return Call(self._session_of(self._identity(credentials, peer)), headers)
+        with self._failures_recorded(credentials, peer):
+            identity = self._identity(credentials, peer)
+        session = self._session_of(identity)
+        try:
+            return Call(session, headers, peer)
+        except InvalidValue as error:
+            actor, role = identity.actor_id, identity.actor_role.label
+            refused = Entry(actor, role, None, "AS USER", None, Outcome.DENIED, peer, details={"sqlstate": error.sqlstate})
+            self.parts.audit.write([refused])
+            raise
+
+    @contextmanager
+    def _failures_recorded(self, credentials: Credentials, peer: str) -> Iterator[None]:
+        """A login that failed is recorded, under its name if there is such an account: people type passwords there."""
+        try:
+            yield
+        except Unauthenticated as error:
+            known = self.parts.accounts.find(credentials.user) is not None
+            name = credentials.user if known else None
+            details = {"by": credentials.kind, "sqlstate": error.sqlstate}
+            self.parts.audit.write([Entry(name, None, name, "LOGIN", None, Outcome.DENIED, peer or None, details=details)])
+            raise
 
     def _identity(self, credentials: Credentials, peer: str) -> Identity:
         if credentials.kind == "bearer":

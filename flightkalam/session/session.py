@@ -5,27 +5,30 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from flightkalam.auth.identity import Identity
 from flightkalam.catalog.names import CATALOG
-from flightkalam.errors import BadRequest, Conflict, InvalidValue, UndefinedObject
+from flightkalam.errors import BadRequest, Conflict, InvalidValue, UndefinedObject, Unsupported
 from flightkalam.session import ingest as ingest_
 from flightkalam.session import metadata
+from flightkalam.session.acts import HERE, OPTION, For, Origin
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
 from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.results import Planned, Results
-from flightkalam.session.running import SESSION_STATEMENTS, TRANSACTION_STATEMENTS, Runner, parameter_count
+from flightkalam.session.running import SESSION_STATEMENTS, TRANSACTION_STATEMENTS, Runner, parameter_count, refuse_clause
 from flightkalam.session.settings import Settings
 from flightkalam.session.transactions import Transaction, unknown
 from flightkalam.sql import statements as s
 
 _MAX_PREPARED = 1_000
+# How somebody proved who they are, where the session that follows is that one connection's.
+_OF_ONE_CONNECTION = ("password", "token")
 _MAX_TRANSACTIONS = 100
 
 
@@ -35,6 +38,7 @@ class Prepared:
 
     :param schema: of its rows; empty for an update.
     :param transaction: the one it was prepared in.
+    :param planned_for: on whose behalf; it runs for nobody else.
     :param bound: the parameters of the next execution.
     """
 
@@ -44,6 +48,7 @@ class Prepared:
     parameters: pa.Schema
     is_update: bool
     transaction: bytes | None
+    planned_for: For
     bound: pa.Table | None = None
 
 
@@ -208,11 +213,18 @@ class Session:
 
     # -- statements --------------------------------------------------------------------------------------------
 
-    def _runner(self, transaction: Transaction | None, receipt: Receipt | None = None) -> Runner:
-        return Runner(self.parts, self.identity, self.settings, transaction, receipt)
+    def _runner(
+        self,
+        transaction: Transaction | None,
+        receipt: Receipt | None = None,
+        origin: Origin = HERE,
+        planned_for: For | None = None,
+    ) -> Runner:
+        return Runner(self.parts, self.identity, self.settings, transaction, receipt, origin=origin, planned_for=planned_for)
 
-    def prepare(self, sql: str, transaction: bytes | None) -> Prepared:
-        runner = self._runner(self._transaction(transaction))
+    def prepare(self, sql: str, transaction: bytes | None, origin: Origin = HERE) -> Prepared:
+        runner = self._runner(self._transaction(transaction), origin=origin)
+        planned_for = runner.planned(sql)
         prepared = Prepared(
             secrets.token_bytes(16),
             sql,
@@ -220,6 +232,7 @@ class Session:
             pa.schema([pa.field(str(i + 1), pa.null()) for i in range(parameter_count(sql))]),
             runner.is_update(runner.parse(sql)),
             transaction,
+            planned_for,
         )
         with self._lock:
             if len(self._prepared) >= _MAX_PREPARED:
@@ -243,15 +256,17 @@ class Session:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def plan(self, sql: str, transaction: bytes | None) -> Planned:
-        return self._to_fetch(self._runner(self._transaction(transaction)), sql, None)
+    def plan(self, sql: str, transaction: bytes | None, origin: Origin = HERE) -> Planned:
+        return self._to_fetch(self._runner(self._transaction(transaction), origin=origin), sql, None)
 
-    def plan_prepared(self, handle: bytes) -> Planned:
+    def plan_prepared(self, handle: bytes, origin: Origin = HERE) -> Planned:
         prepared = self._prepared_of(handle)
-        return self._to_fetch(self._runner(self._transaction_of(prepared)), prepared.text, prepared.bound)
+        runner = self._runner(self._transaction_of(prepared), None, origin, prepared.planned_for)
+        return self._to_fetch(runner, prepared.text, prepared.bound)
 
     def _to_fetch(self, runner: Runner, text: str, bound: pa.Table | None) -> Planned:
         statement = runner.parse(text)
+        planned_for = runner.planned(text)
         is_update = runner.is_update(statement)
         planned = Planned(
             text,
@@ -260,11 +275,12 @@ class Session:
             not is_update and runner.writes(statement),
             bound,
             runner.transaction,
+            planned_for=planned_for,
         )
         return self._results.add(self.identity.user_id, planned)
 
-    def describe(self, sql: str, transaction: bytes | None) -> pa.Schema:
-        return self._runner(self._transaction(transaction)).announced(sql, None)
+    def describe(self, sql: str, transaction: bytes | None, origin: Origin = HERE) -> pa.Schema:
+        return self._runner(self._transaction(transaction), origin=origin).announced(sql, None)
 
     def describe_prepared(self, handle: bytes) -> pa.Schema:
         return self._prepared_of(handle).schema
@@ -274,6 +290,7 @@ class Session:
         handle: bytes,
         receipt: Receipt | None = None,
         on_start: Callable[[Callable[[], None]], None] | None = None,
+        origin: Origin = HERE,
     ) -> Rows:
         """The rows of a planned result.
 
@@ -281,7 +298,7 @@ class Session:
         :raises Conflict: the tables have changed, so that the announced schema would no longer hold.
         """
         planned = self._results.get(self.identity.user_id, handle)
-        runner = replace(self._runner(planned.transaction, receipt), on_start=on_start)
+        runner = replace(self._runner(planned.transaction, receipt, origin, planned.planned_for), on_start=on_start)
         if planned.is_update:
             with planned.lock:
                 if planned.count is None:
@@ -325,20 +342,25 @@ class Session:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def update(self, sql: str, transaction: bytes | None, receipt: Receipt | None = None) -> int:
-        return self._update(self._runner(self._transaction(transaction), receipt), sql, None, transaction)
+    def update(self, sql: str, transaction: bytes | None, receipt: Receipt | None = None, origin: Origin = HERE) -> int:
+        return self._update(self._runner(self._transaction(transaction), receipt, origin), sql, None, transaction)
 
     def update_prepared(
-        self, handle: bytes, parameters: Iterator[pa.RecordBatch] | None, receipt: Receipt | None = None
+        self,
+        handle: bytes,
+        parameters: Iterator[pa.RecordBatch] | None,
+        receipt: Receipt | None = None,
+        origin: Origin = HERE,
     ) -> int:
         prepared = self._prepared_of(handle)
         bound = prepared.bound if parameters is None else _table(parameters)
-        runner = self._runner(self._transaction_of(prepared), receipt)
+        runner = self._runner(self._transaction_of(prepared), receipt, origin, prepared.planned_for)
         return self._update(runner, prepared.text, bound, prepared.transaction)
 
     def _update(self, runner: Runner, text: str, bound: pa.Table | None, named: bytes | None) -> int:
         statement = runner.parse(text)
         if isinstance(statement, TRANSACTION_STATEMENTS):
+            refuse_clause(statement)
             return self._control(statement, named, runner.receipt)
         return runner.update(text, bound.to_batches() if bound is not None else None)
 
@@ -349,21 +371,22 @@ class Session:
         batches: Iterator[pa.RecordBatch],
         headers: Mapping[str, str],
         receipt: Receipt | None = None,
+        origin: Origin = HERE,
     ) -> int:
         with self._lock:
             transaction = self._only_open()
-        return self._runner(transaction, receipt).ingest(request, schema, batches, headers)
+        return self._runner(transaction, receipt, origin).ingest(request, schema, batches, headers)
 
     # -- metadata ----------------------------------------------------------------------------------------------
 
-    def _look(self) -> Execution:
-        return Execution(self.parts, self.identity, self.settings.namespace, self.settings.time_zone)
+    def _look(self, action: str, origin: Origin = HERE) -> AbstractContextManager[Execution]:
+        return self._runner(None, origin=origin).looking(action)
 
     def catalogs(self) -> list[str]:
         return [CATALOG]
 
-    def schemas(self, catalog: str | None, pattern: str | None) -> list[tuple[str, str]]:
-        with self._look() as e:
+    def schemas(self, catalog: str | None, pattern: str | None, origin: Origin = HERE) -> list[tuple[str, str]]:
+        with self._look("LIST SCHEMAS", origin) as e:
             return metadata.schemas(e, catalog, pattern)
 
     def tables(
@@ -373,23 +396,45 @@ class Session:
         table_pattern: str | None,
         types: Sequence[str],
         include_schema: bool,
+        origin: Origin = HERE,
     ) -> list[metadata.TableInfo]:
-        with self._look() as e:
+        with self._look("LIST TABLES", origin) as e:
             return metadata.tables(e, catalog, schema_pattern, table_pattern, types, include_schema)
 
     def table_types(self) -> list[str]:
         return list(metadata.TABLE_TYPES)
 
-    def primary_key(self, catalog: str | None, schema: str | None, table: str) -> list[str]:
-        with self._look() as e:
+    def primary_key(self, catalog: str | None, schema: str | None, table: str, origin: Origin = HERE) -> list[str]:
+        with self._look("LIST KEYS", origin) as e:
             return metadata.primary_key(e, catalog, schema, table)
 
     def options(self) -> Mapping[str, str]:
-        return {"catalog": CATALOG, "schema": self.settings.namespace, "time_zone": self.settings.time_zone}
+        options = {"catalog": CATALOG, "schema": self.settings.namespace, "time_zone": self.settings.time_zone}
+        return options | ({} if self.settings.as_user is None else {OPTION: self.settings.as_user})
 
-    def set_option(self, name: str, value: object) -> None:
-        with self._look() as e:
+    def set_option(self, name: str, value: object, origin: Origin = HERE) -> None:
+        if name == OPTION:
+            self._set_as_user(value, origin)
+            return
+        with Execution(self.parts, self.identity, self.settings.namespace, self.settings.time_zone) as e:
             self.settings.set_option(e, name, value)
+
+    def _set_as_user(self, value: object, origin: Origin) -> None:
+        """From now on the session's statements run on behalf of somebody; empty or unset ends it."""
+        if value is None or value == "":
+            self.settings.as_user = None
+            return
+        if not isinstance(value, str):
+            raise InvalidValue(f"session option {OPTION} is a user id, as text")
+        if self.identity.via not in _OF_ONE_CONNECTION:
+            raise Unsupported(
+                f"this session may be that of other connections too, so {OPTION} cannot be set on it; "
+                "log in with a handshake, or send the header with each call"
+            )
+        runner = self._runner(None, origin=replace(origin, as_user=value))
+        self.settings.as_user = None  # one takes the place of the other
+        with runner.looking("SET AS_USER") as e:
+            self.settings.as_user = e.identity.user_id
 
 
 def _table(batches: Iterator[pa.RecordBatch]) -> pa.Table | None:

@@ -25,6 +25,7 @@ class Settings:
         self.namespace = DEFAULT_NAMESPACE
         self.time_zone = time_zone
         self.timeout_s: float | None = None
+        self.as_user: str | None = None  # on whose behalf the session's statements run; set as a session option only
 
     def apply(self, e: Execution, statement: s.Statement) -> None:
         """USE, SET or RESET."""

@@ -112,6 +112,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.Backup: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.backup, writes=True),
     s.Erase: Row(lambda e, st: erase.ERASE_SCHEMA, erase.erase, writes=True),
     s.CheckTable: Row(lambda e, st: checks.CHECK_SCHEMA, checks.check_table),
+    s.CheckAudit: Row(lambda e, st: checks.AUDIT_SCHEMA, checks.check_audit),
     **{kind: _count(lambda e, st, run=run: run(e, st).count) for kind, run in _DML.items()},
     s.CreateTable: _count(lambda e, st: writes.create_table_as(e, st) if st.as_query else ddl.create_table(e, st)),
     s.DropTable: _count(ddl.drop_table),
@@ -130,14 +131,21 @@ TABLE: dict[type[s.Statement], Row] = {
 
 def row_of(statement: s.Statement) -> Row:
     """:raises Unsupported: a statement that this release understands and does not run."""
-    if statement.as_user is not None:
-        raise Unsupported("AS USER is not supported by this release")
     row = TABLE.get(type(statement))
     if getattr(statement, "returning", None) is not None:
         return _returning(_DML[type(statement)])
     if row is None:
         raise Unsupported(f"{spoken(type(statement))} is not supported by this release")
     return row
+
+
+def target_of(statement: s.Statement | None) -> str | None:
+    """What a statement is about, as it names it."""
+    for field in ("table", "target", "name", "id", "to"):
+        found = getattr(statement, field, None)
+        if found is not None:
+            return found.value if isinstance(found, s.Ident) else str(found)
+    return None
 
 
 def spoken(kind: type) -> str:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from flightkalam.auth.audit import Outcome
 from flightkalam.catalog.state import CatalogState
 from flightkalam.errors import UndefinedObject, Unsupported
 from flightkalam.model.keys import I64
 from flightkalam.model.schema import Table
+from flightkalam.session.acts import Attempts
 from flightkalam.session.parts import Parts
 from flightkalam.table.door import CommitDoor
 from flightkalam.table.mutate import Committed, Extra, Writer
@@ -66,6 +68,10 @@ class Transaction:
     _begun: Begun | None = None
     _ended: bool = False
     _overlays: dict[tuple[int, str | None], Overlay] = field(default_factory=dict)
+    attempts: Attempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attempts = Attempts(self.id)
 
     def begun(self, parts: Parts) -> Begun:
         """The snapshot, taken now if this is the first statement.
@@ -119,14 +125,16 @@ class Transaction:
         written = [o for o in self._overlays.values() if o.rows.num_rows]
         try:
             if not written or self._begun is None:
+                self.attempts.settle(Outcome.COMMITTED)
                 return None
-            return writer.write([o.mutation(self._begun.watermark) for o in written], extra)
+            return writer.write([o.mutation(self._begun.watermark) for o in written], self.attempts.joined(extra))
         finally:
             self.end()
 
     def end(self) -> None:
         """Let go of everything.  Safe to call twice."""
         self._ended = True
+        self.attempts.settle(Outcome.ROLLED_BACK)
         if self._begun is not None:
             self._begun.release()
         self._begun = None

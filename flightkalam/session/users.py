@@ -30,7 +30,7 @@ def create_user(e: Execution, statement: s.CreateUser) -> int:
     authorise.require_user_change(e.identity, statement.name, None, role)
     if statement.password is None:
         raise SqlSyntaxError("CREATE USER needs WITH PASSWORD '…'")
-    e.parts.accounts.create(statement.name, statement.password, role)
+    e.parts.accounts.create(statement.name, statement.password, role, extra=e.record)
     return 0
 
 
@@ -44,10 +44,7 @@ def alter_user(e: Execution, statement: s.AlterUser) -> int:
         authorise.require_user_change(e.identity, statement.name, held, role)
     if statement.password is not None:
         authorise.require_password_change(e.identity, statement.name, held)
-    if role is not None:
-        accounts.set_role(statement.name, role)
-    if statement.password is not None:
-        accounts.set_password(statement.name, statement.password)
+    accounts.change(statement.name, password=statement.password, role=role, extra=e.record)
     return 0
 
 
@@ -56,7 +53,7 @@ def drop_user(e: Execution, statement: s.DropUser) -> int:
     authorise.require_user_change(e.identity, statement.name, account.role if account is not None else None)
     if statement.purge:
         raise Unsupported("DROP USER … PURGE is not supported by this release")
-    e.parts.accounts.drop(statement.name)
+    e.parts.accounts.drop(statement.name, extra=e.record)
     return 0
 
 

@@ -270,8 +270,7 @@ def commit_rows(e: Execution, table: Table, staged: Staged, on_conflict: OnConfl
     """Hand staged rows to the write door."""
     check_constraints(e, table, staged.rows)
     mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
-    extra = e.receipt.record if e.receipt is not None else None
-    result = written(staged, lambda: e.parts.writer.write([mutation], extra))
+    result = written(staged, lambda: e.parts.writer.write([mutation], e.extra()))
     return Written(table, result.rows[0], result.tables[0], result.first_seq)
 
 
@@ -369,6 +368,7 @@ class NewTableWrite:
     ) -> int:
         """Stage the rows, then create the table and write them, all or nothing."""
         e, table = self._e, self.table
+        e.refuse_shared_target(table)
         self._intake = Intake(table, e.parts.staging, cast)
         staged = self._intake.take(batches)
         mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
@@ -378,6 +378,7 @@ class NewTableWrite:
             change = self._choose(e.parts.catalog.state)
             e.parts.catalog.install(change, batch)
             ddl.drop_rows(e, batch, change)
+            e.record(batch)
             chosen.append(change)
 
         result = written(staged, lambda: e.parts.writer.write_new(mutation, create, lambda: e.parts.catalog.publish(chosen[0])))

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from flightkalam.errors import InvalidValue, SqlSyntaxError
+from flightkalam.errors import InvalidValue, MalformedAsUser, SqlSyntaxError
 from flightkalam.sql import admin, ddl, dml
 from flightkalam.sql.cursor import QUERY_WORDS, Cursor, unsupported, words
 from flightkalam.sql.lexer import STRING_KINDS, Kind, Tokens, lex
@@ -45,6 +45,23 @@ def parse(text: str, *, limit: int = MAX_SQL_CHARS) -> Statement:
     """
     _check_length(text, limit)
     tokens = lex(text)
+    try:
+        return _parsed(tokens)
+    except SqlSyntaxError as error:
+        if _mentions_as_user(tokens):
+            raise MalformedAsUser(error.message) from None
+        raise
+
+
+def _mentions_as_user(tokens: Tokens) -> bool:
+    kinds = tokens.kinds
+    return any(
+        kinds[i] == kinds[i + 1] == Kind.WORD and tokens.word(i) == "AS" and tokens.word(i + 1) == "USER"
+        for i in range(len(tokens) - 1)
+    )
+
+
+def _parsed(tokens: Tokens) -> Statement:
     first, end = _without_semicolons(tokens)
     if first >= end:
         raise SqlSyntaxError("there is no statement in this text: send one")

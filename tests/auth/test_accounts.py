@@ -16,7 +16,7 @@ from flightkalam.auth.passwords import Passwords
 from flightkalam.clock import SystemClock
 from flightkalam.config import Config
 from flightkalam.errors import DependentObjects, DuplicateObject, InvalidValue, Unauthenticated, UndefinedObject
-from flightkalam.storage.kv import Batch, Store
+from flightkalam.storage.kv import Store
 
 WRONG = "wrong horse"
 
@@ -125,9 +125,7 @@ def test_a_changed_password_replaces_the_old_one(world: World) -> None:
 
 
 def test_a_change_and_what_belongs_to_it_are_one_write(world: World) -> None:
-    batch = Batch()
-    batch.put("audit", b"1", b"created")
-    world.accounts.create("alice", PASSWORD, Role.USER, batch=batch)
+    world.accounts.create("alice", PASSWORD, Role.USER, extra=lambda batch: batch.put("audit", b"1", b"created"))
     assert world.store.commits - 1 == 1  # the first was the signing key
     assert world.store.get("audit", b"1") == b"created"
 

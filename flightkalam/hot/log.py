@@ -61,6 +61,7 @@ class Entry:
     :param cold_marks: COLD_MARK[n].
     :param places: int64[rows], ascending from 0: row i has the `_seq` that comes `places[i]` after `first_seq`; None when row i
         has the i-th.
+    :param body: what `body_of` made of the rows, where that was done ahead.
     """
 
     schema_version: int
@@ -71,22 +72,31 @@ class Entry:
     hot_marks: npt.NDArray[np.void] = field(default_factory=no_hot_marks)
     cold_marks: npt.NDArray[np.void] = field(default_factory=no_cold_marks)
     places: I64 | None = None
+    body: bytes | None = field(default=None, compare=False, repr=False)
+
+
+def body_of(entry: Entry) -> bytes:
+    """The payload of an entry: its rows, or the name of the file that holds them."""
+    if entry.segment is not None:
+        return entry.segment.encode()
+    assert entry.batch is not None and entry.batch.num_rows == entry.rows
+    batch = entry.batch
+    if entry.places is not None:
+        batch = batch.append_column(_ROW, pa.array(entry.places.astype(np.uint32)))
+    return batch.serialize().to_pybytes()
 
 
 def encode(entry: Entry) -> bytes:
     flags = 0
     if entry.segment is not None:
         flags |= _FLAG_SEGMENT
-        payload = entry.segment.encode()
     else:
-        assert entry.batch is not None and entry.batch.num_rows == entry.rows
-        batch = entry.batch
+        assert entry.batch is not None
         if entry.places is not None:
             flags |= _FLAG_GAPS
-            batch = batch.append_column(_ROW, pa.array(entry.places.astype(np.uint32)))
-        payload = batch.serialize().to_pybytes()
         if DELETED in entry.batch.schema.names:
             flags |= _FLAG_TOMBSTONES
+    payload = entry.body if entry.body is not None else body_of(entry)
     marks = entry.hot_marks.tobytes() + entry.cold_marks.tobytes()
     if len(marks) > _COMPRESS_ABOVE:
         flags |= _FLAG_ZSTD

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from pyroaring import BitMap
 
 from flightkalam.hot.log import COLD_MARK, HOT_MARK
-from flightkalam.model.keys import I64, U64, KeyIndex, combined, is_exact, key_hashes, same_keys
+from flightkalam.model.keys import I64, U64, KeyIndex, Probe, combined, is_exact, key_hashes, same_keys
 from flightkalam.model.schema import DELETED, SEQ, TableSchema
 
 _FAN_IN = 16  # so many segments of one size class become one of the next
@@ -251,6 +251,14 @@ class HotRows:
         numbers = np.array([r for _, r in rows], np.int64)
         built = KeyIndex.build(hashes)
         return KeyIndex(built.hashes, numbers[built.rows])
+
+    def index_newest(self, probe: Probe) -> None:
+        """Take a writer's own probe of the rows that it has just added as their index: nobody has to hash them again."""
+        start = self.n - len(probe)
+        if len(probe) >= _SMALL and self._indexed == start:
+            self._indexes.append(probe.index(start))
+            self._compact_indexes()
+            self._indexed = self.n
 
     def _index_new(self, schema: TableSchema) -> None:
         if self._indexed == self.n:

@@ -55,10 +55,10 @@ from flightkalam.hot import log
 from flightkalam.jobs import installs
 from flightkalam.jobs.compact_policy import Policy, Want, choose
 from flightkalam.jobs.merge import CHUNK_ROWS, Chunk, Merge, Source
-from flightkalam.model.keys import I64, combined, is_exact, same_keys
+from flightkalam.model.keys import I64, Probe, combined
 from flightkalam.model.schema import DELETED, SEQ, Table
 from flightkalam.storage.kv import Batch
-from flightkalam.table.locate import Probe, candidates
+from flightkalam.table.locate import candidates
 from flightkalam.table.mutate import LAST_SEQ
 from flightkalam.table.scopes import OpenScope, Scopes, ScopeState
 
@@ -291,15 +291,10 @@ class _Run:
         schema, folder = self.table.schema, self.scope.folder
         columns = [combined(chunk.rows.column(c.name)).cast(c.type.storage) for c in schema.key_columns]
         probe = Probe.of([c.take(pa.array(rows)) for c in columns])
-        for entry in candidates(self.scope, schema, probe):
+        for entry in candidates(self.scope.state.manifest, schema, probe):
             if entry.number in self._places:
                 continue
-            keys = self._scopes.keys.get(folder, entry, schema)
-            probes, found = keys.index.probe(probe.hashes[probe.order], probe.order)
-            if len(found) and not is_exact(probe.columns):
-                pairs = [c.take(pa.array(probes)) for c in probe.columns], [c.take(pa.array(found)) for c in keys.columns]
-                same = same_keys(*pairs)
-                probes, found = probes[same], found[same]
+            probes, found = self._scopes.keys.matches(folder, entry, schema, probe)
             if len(found):
                 seqs = self._scopes.keys.seqs(folder, entry, schema)
                 np.maximum.at(out, rows[probes], seqs[found])

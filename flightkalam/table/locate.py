@@ -1,12 +1,12 @@
 """Keys -> positions: where the live version of each key sits, at the head.
 
 Few batches can hold a key: their bounds say so.  Of those the key columns are read once and kept (`key_cache`), and all
-probes are matched against each in one merge.
+probes are matched against each in one merge.  For many keys that happens before the writer takes the scope's lock: only which
+of the rows found are still live, and what is hot, has to be looked at with the lock held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightkalam.cold.bloom import KEY_FILTER
-from flightkalam.cold.manifest import BatchEntry
-from flightkalam.model.keys import I64, U64, is_exact, key_hashes, same_keys
+from flightkalam.cold.manifest import BatchEntry, Manifest
+from flightkalam.model.keys import I64, Probe, is_exact, key_hashes
 from flightkalam.model.predicate import comparable
 from flightkalam.model.schema import DELETED, TableSchema
-from flightkalam.table.scopes import OpenScope, Scopes
+from flightkalam.table.scopes import OpenScope, Scopes, ScopeState
 
 _FEW_KEYS = 32  # so many are tested against Bloom filters before key columns are read
+_ALONE = 64  # fewer keys than these are looked for with the lock held: most of them are hot, or in one batch
 _FEW = 2_048  # so many text keys are compared with every batch's bounds one by one
 
 
@@ -50,66 +51,64 @@ class Located:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Keys to look for: their columns, hashes and the order that sorts the hashes."""
+class Placed:
+    """Every cold row that holds one of the keys, whatever became of it since.
 
-    columns: tuple[pa.Array, ...]
-    hashes: U64
-    order: I64
+    No lock guards it: which rows a batch has never changes.  It holds for one layout of the scope.
 
-    @staticmethod
-    def of(columns: Sequence[pa.Array]) -> Probe:
-        hashes = key_hashes(columns)
-        return Probe(tuple(columns), hashes, np.argsort(hashes, kind="stable").astype(np.int64))
+    :param found: per batch the numbers of the keys, and the rows that hold them.
+    """
 
-    def __len__(self) -> int:
-        return len(self.hashes)
+    layout: int
+    found: tuple[tuple[BatchEntry, I64, I64], ...]
 
 
-def locate(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe) -> Located:
-    """Find the live version of each key at the head.  Call with the scope's lock held."""
+def place(scopes: Scopes, scope: OpenScope, state: ScopeState, schema: TableSchema, probe: Probe) -> Placed:
+    """Look for keys in the batches of a layout.  Call with a pin held, or with the scope's lock."""
+    found = []
+    manifest = state.manifest
+    for entry in by_filters(scopes, scope, manifest, schema, probe, candidates(manifest, schema, probe)):
+        probes, rows = scopes.keys.matches(scope.folder, entry, schema, probe)
+        if len(rows):
+            found.append((entry, probes, rows))
+    return Placed(state.layout, tuple(found))
+
+
+def placed_ahead(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe) -> Placed | None:
+    """What can be done before the scope's lock: reading and matching the keys of the cold rows."""
+    if len(probe) < _ALONE:
+        return None
+    with scopes.door.pinned():  # before the state is taken: its files stay
+        return place(scopes, scope, scope.state, schema, probe)
+
+
+def locate(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe, placed: Placed | None = None) -> Located:
+    """Find the live version of each key at the head.  Call with the scope's lock held.
+
+    :param placed: from before the lock; looked for again when the layout has changed since.
+    """
     n = len(probe)
     hot_rows = scope.state.hot
-    ordered = probe.hashes[probe.order]
-    hot = hot_rows.find(ordered, probe.order, probe.columns, schema)
+    hot = hot_rows.find(probe.ordered, probe.order, probe.columns, schema)
     batch, row = np.full(n, -1, np.int64), np.zeros(n, np.int64)
     deleted = np.zeros(n, bool)
     in_hot = np.flatnonzero(hot >= 0)
     if len(in_hot):
         deleted[in_hot] = hot_rows.take(hot[in_hot], schema, [DELETED])[0].to_numpy(zero_copy_only=False)
-    if len(in_hot) < n:
-        for entry in by_filters(scopes, scope, schema, probe, candidates(scope, schema, probe)):
-            _match_batch(scopes, scope, entry, schema, probe, ordered, batch, row, deleted)
+    if len(in_hot) == n:
+        return Located(hot, batch, row, deleted)
+    if placed is None or placed.layout != scope.state.layout:
+        placed = place(scopes, scope, scope.state, schema, probe)
+    for entry, probes, rows in placed.found:
+        live = ~superseded(scopes, scope, entry, rows)
+        probes, rows = probes[live], rows[live]
+        batch[probes], row[probes] = entry.number, rows
+        if entry.tombstones:
+            deleted[probes] = np.isin(rows, scopes.keys.tombstones(scope.folder, entry, schema))
     return Located(hot, batch, row, deleted)
 
 
-def _match_batch(
-    scopes: Scopes,
-    scope: OpenScope,
-    entry: BatchEntry,
-    schema: TableSchema,
-    probe: Probe,
-    ordered: U64,
-    batch: I64,
-    row: I64,
-    deleted: npt.NDArray[np.bool_],
-) -> None:
-    """Note the live rows of one batch that hold one of the keys."""
-    keys = scopes.keys.get(scope.folder, entry, schema)
-    probes, rows = keys.index.probe(ordered, probe.order)
-    if len(rows) and not is_exact(probe.columns):
-        same = same_keys([c.take(pa.array(probes)) for c in probe.columns], [c.take(pa.array(rows)) for c in keys.columns])
-        probes, rows = probes[same], rows[same]
-    if not len(rows):
-        return
-    live = ~_superseded(scopes, scope, entry, rows)
-    probes, rows = probes[live], rows[live]
-    batch[probes], row[probes] = entry.number, rows
-    if len(keys.tombstones):
-        deleted[probes] = np.isin(rows, keys.tombstones, assume_unique=False)
-
-
-def _superseded(scopes: Scopes, scope: OpenScope, entry: BatchEntry, rows: I64) -> npt.NDArray[np.bool_]:
+def superseded(scopes: Scopes, scope: OpenScope, entry: BatchEntry, rows: I64) -> npt.NDArray[np.bool_]:
     """Which of the rows carry a mark at the head, bool[n]."""
     out = np.zeros(len(rows), bool)
     head = np.iinfo(np.int64).max
@@ -125,30 +124,28 @@ def _in(dead, rows: I64) -> npt.NDArray[np.bool_]:  # type: ignore[no-untyped-de
     return np.array([r in dead for r in rows.tolist()], bool)
 
 
-def candidates(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
+def candidates(manifest: Manifest, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
     """The batches whose bounds of the first key column admit one of the keys."""
-    manifest = scope.state.manifest
     if not manifest.batches:
         return []
     column = schema.key_columns[0]
     bounds = manifest.column(column.id, column.bounds_since)
     values = _sorted_values(probe.columns[0], bounds.low.dtype)
     if values is None:
-        return _by_extremes(scope, schema, probe)
+        return _by_extremes(manifest, schema, probe)
     inside = np.searchsorted(values, bounds.high, "right") > np.searchsorted(values, bounds.low, "left")
     return [manifest.batches[i] for i in np.flatnonzero(inside | ~bounds.bounded)]
 
 
 def by_filters(
-    scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe, entries: list[BatchEntry]
+    scopes: Scopes, scope: OpenScope, manifest: Manifest, schema: TableSchema, probe: Probe, entries: list[BatchEntry]
 ) -> list[BatchEntry]:
     """Of these batches, those whose Bloom filters admit one of the keys.  For a few keys only: many pass nearly everywhere."""
     if len(probe) > _FEW_KEYS or len(entries) < 2:
         return entries
-    manifest = scope.state.manifest
     at = np.array([manifest.by_number[e.number] for e in entries], np.int64)
     if len(schema.key) > 1:
-        hashes = probe.hashes.tolist()
+        hashes = probe.ordered.tolist()
         mask = scopes.blooms.may_hold(scope.folder, manifest, at, KEY_FILTER, hashes)
     else:
         column = schema.key_columns[0]
@@ -171,12 +168,11 @@ def _sorted_values(column: pa.Array, dtype: np.dtype) -> npt.NDArray[np.generic]
     return None
 
 
-def _by_extremes(scope: OpenScope, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
+def _by_extremes(manifest: Manifest, schema: TableSchema, probe: Probe) -> list[BatchEntry]:
     """For many keys: the batches that overlap the range from the smallest to the largest."""
     column = schema.key_columns[0]
     both = pc.min_max(probe.columns[0])
     low, high = (comparable(both[name], column.type) for name in ("min", "max"))
-    manifest = scope.state.manifest
     bounds = manifest.column(column.id, column.bounds_since)
     kind = bounds.low.dtype.kind
     if low is None or high is None or isinstance(low, bytes) != (kind == "S"):

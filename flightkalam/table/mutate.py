@@ -26,11 +26,12 @@ from flightkalam.hot.rows import cold_marks, hot_marks
 from flightkalam.hot.segments import SegmentWriter, file_of
 from flightkalam.hot.store import apply, batch_schema
 from flightkalam.model.ids import Scope
-from flightkalam.model.keys import combined, first_duplicate, key_text
+from flightkalam.model.keys import Probe, combined, first_duplicate, key_hashes, key_text
 from flightkalam.model.schema import DELETED, Table, TableKind, TableSchema
 from flightkalam.storage.kv import Batch
 from flightkalam.table import stream
-from flightkalam.table.locate import Located, Probe, locate
+from flightkalam.table.locate import Located, Placed, locate, placed_ahead
+from flightkalam.table.positions import Positions, located
 from flightkalam.table.scopes import OpenScope, Scopes
 from flightkalam.table.stream import Removal
 
@@ -61,6 +62,7 @@ class Mutation:
         statement found it there.
     :param snapshot: the watermark of the transaction that wrote the rows; a key with a newer version is a conflict.
     :param base: int64[rows]: `_seq` of the row that the transaction found there, 0 where it found none.
+    :param at: where the rows sit that these supersede, each of them, as the statement found it.
     """
 
     table: Table
@@ -72,6 +74,7 @@ class Mutation:
     supersedes: npt.NDArray[np.bool_] | None = None
     snapshot: int | None = None
     base: npt.NDArray[np.int64] | None = None
+    at: Positions | None = None
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,36 @@ class SchemaMoved(Conflict):
 
 
 @dataclass(frozen=True)
+class _Payload:
+    """A mutation's rows as the log keeps them, made before any lock."""
+
+    batch: pa.RecordBatch | None
+    body: bytes
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A mutation for which everything is done that needs no lock.
+
+    :param probe: its keys; None when nobody has to look for them.
+    :param placed: the cold rows that hold them.
+    """
+
+    mutation: Mutation
+    scope: OpenScope
+    probe: Probe | None
+    placed: Placed | None
+    payload: _Payload
+
+
+@dataclass(frozen=True)
 class _Decided:
     """A mutation whose marks have been decided, under its scope's lock."""
 
     mutation: Mutation
     scope: OpenScope
+    payload: _Payload
+    probe: Probe | None  # of exactly these rows
     hot: npt.NDArray[np.void]
     cold: npt.NDArray[np.void]
     removal: Removal | None = None
@@ -142,22 +170,25 @@ class Writer:
             return self._write(mutations, extra, seen, made)
 
     def _write(self, mutations: Sequence[Mutation], extra: Extra | None, seen: int | None, made: list[str]) -> Committed:
-        probes = [self._prepared(m, made) for m in mutations]
-        opened = [self._scopes.open(m.table, m.owner) for m in mutations]
+        ready = [self._ready(m, made) for m in mutations]
+        failpoints.hit("write.ready")
         with ExitStack() as locks:
-            for scope in sorted(opened, key=lambda s: (s.scope.table_id, s.scope.owner or "")):
+            for scope in sorted((r.scope for r in ready), key=lambda s: (s.scope.table_id, s.scope.owner or "")):
                 locks.enter_context(scope.lock)
-            if seen is not None and any(scope.head > seen for scope in opened):
+            if seen is not None and any(r.scope.head > seen for r in ready):
                 raise HeadMoved
             head = self._door.store.appended
             try:
-                decided = [self._decide(m, probe, scope, made) for (m, probe), scope in zip(probes, opened, strict=True)]
+                decided = [self._decide(r, made) for r in ready]
             except (DuplicateKey, Conflict):
                 locks.close()
                 self._door.wait(head)
                 raise
             failpoints.hit("write.decided")
             position, first = self._commit(decided, extra)
+            for d in decided:
+                if d.probe is not None:
+                    d.scope.state.hot.index_newest(d.probe)
             used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
             made[:] = [file for file in made if file not in used]
         failpoints.hit("write.appended")
@@ -222,13 +253,13 @@ class Writer:
     ) -> Committed:
         mutation, _ = self._prepared(mutation, made)
         payload, door, rows = _payload(mutation), self._door, mutation.rows.num_rows
-        door.store.require_space(payload.nbytes if payload is not None else 0)
+        door.store.require_space(len(payload.body))
         scope = Scope(mutation.table.id, mutation.owner if mutation.table.kind.per_user else None)
         with door.mutex:
             batch = Batch()
             create(batch)
             first = door.ids.take(max(rows, 1))
-            entry = log.Entry(mutation.table.schema.version, first, rows, payload, mutation.segment)
+            entry = _entry(mutation, first, payload, log.no_hot_marks(), log.no_cold_marks())
             if rows:
                 self._scopes.log.put(batch, scope, entry, mutation.table.schema)
             last = id_after(first, max(rows, 1) - 1)
@@ -242,14 +273,20 @@ class Writer:
         used = frozenset((file_of(mutation.segment),)) if mutation.segment is not None else frozenset()
         return Committed((rows,), first, (mutation.rows,), used)
 
+    def _ready(self, mutation: Mutation, made: list[str]) -> _Ready:
+        mutation, probe = self._prepared(mutation, made)
+        scope = self._scopes.open(mutation.table, mutation.owner)
+        placed = placed_ahead(self._scopes, scope, mutation.table.schema, probe) if probe is not None else None
+        return _Ready(mutation, scope, probe, placed, _payload(mutation))
+
     def _prepared(self, mutation: Mutation, made: list[str]) -> tuple[Mutation, Probe | None]:
         """What needs no lock: NOT NULL, and one key twice in the statement."""
         check_rows(mutation.table, mutation.rows)
-        if mutation.fresh_keys:
+        if mutation.fresh_keys or mutation.at is not None:
             return mutation, None
         columns = _key(mutation.table.schema, mutation.rows)
         probe = Probe.of(columns)
-        twice = first_duplicate(probe.hashes, columns)
+        twice = first_duplicate(key_hashes(columns), columns) if probe.meets_itself else None
         if twice is None:
             return mutation, probe
         if mutation.on_conflict is OnConflict.ERROR:
@@ -278,11 +315,14 @@ class Writer:
         made.append(file_of(segment))
         return replace(mutation, rows=rows, segment=segment)
 
-    def _decide(self, mutation: Mutation, probe: Probe | None, scope: OpenScope, made: list[str]) -> _Decided:
-        if probe is None:
-            return _Decided(mutation, scope, log.no_hot_marks(), log.no_cold_marks())
-        schema = mutation.table.schema
-        found = locate(self._scopes, scope, schema, probe)
+    def _decide(self, ready: _Ready, made: list[str]) -> _Decided:
+        mutation, scope, payload = ready.mutation, ready.scope, ready.payload
+        if mutation.at is not None:
+            return _marked(mutation, scope, payload, None, self._superseded(mutation, mutation.at, scope))
+        if ready.probe is None:
+            return _Decided(mutation, scope, payload, None, log.no_hot_marks(), log.no_cold_marks())
+        schema, probe = mutation.table.schema, ready.probe
+        found = locate(self._scopes, scope, schema, probe, ready.placed)
         if mutation.snapshot is not None:
             self._refuse_newer(mutation, scope, found, probe)
         if mutation.table.kind is TableKind.STREAM:
@@ -297,7 +337,17 @@ class Writer:
                 keep = ~visible
                 mutation = self._restaged(mutation, mutation.rows.filter(pa.array(keep)), made)
                 found = Located(found.hot[keep], found.batch[keep], found.row[keep], found.deleted[keep])
-        return _marked(mutation, scope, found)
+                return _marked(mutation, scope, _payload(mutation), None, found)
+        return _marked(mutation, scope, payload, probe, found)
+
+    def _superseded(self, mutation: Mutation, at: Positions, scope: OpenScope) -> Located:
+        """The rows that a statement found, nothing having been written since; where they are now, if they were moved."""
+        if at.layout == scope.state.layout:
+            return located(self._scopes, scope, at)
+        schema = mutation.table.schema
+        found = locate(self._scopes, scope, schema, Probe.of(_key(schema, mutation.rows)))
+        assert found.visible.all(), "what no writer has touched since the statement found it is still there"
+        return found
 
     def _decide_stream(self, mutation: Mutation, scope: OpenScope, found: Located, probe: Probe, made: list[str]) -> _Decided:
         """In a STREAM table what a row takes the place of leaves the log, and a tombstone is only the wish for that."""
@@ -314,7 +364,7 @@ class Writer:
             rows = mutation.rows.filter(pa.array(written)).select(mutation.table.schema.storage.names)
             mutation = self._restaged(mutation, rows, made)
         removal = stream.removal(self._scopes.log, scope, leaving)
-        return _Decided(mutation, scope, log.no_hot_marks(), log.no_cold_marks(), removal)
+        return _Decided(mutation, scope, _payload(mutation), None, log.no_hot_marks(), log.no_cold_marks(), removal)
 
     def _refuse_newer(self, mutation: Mutation, scope: OpenScope, found: Located, probe: Probe) -> None:
         """First committer wins: any version of a written key from after the snapshot, tombstones included, is a conflict."""
@@ -341,8 +391,7 @@ class Writer:
     def _commit(self, decided: list[_Decided], extra: Extra | None) -> tuple[int, int]:
         door, hot_log = self._door, self._scopes.log
         total = sum(d.mutation.rows.num_rows for d in decided)
-        payloads = [_payload(d.mutation) for d in decided]
-        door.store.require_space(sum(p.nbytes for p in payloads if p is not None))
+        door.store.require_space(sum(len(d.payload.body) for d in decided))
         with door.mutex:
             for d in decided:
                 current = self._scopes.current(d.mutation.table.id)
@@ -354,16 +403,8 @@ class Writer:
             removals = [(d.scope, d.removal) for d in decided if d.removal is not None]
             for scope, removal in removals:
                 hot_log.replace(batch, scope.scope, removal.entries, removal.left, removal.files)
-            for d, payload in zip(decided, payloads, strict=True):
-                entry = log.Entry(
-                    schema_version=d.mutation.table.schema.version,
-                    first_seq=at,
-                    rows=d.mutation.rows.num_rows,
-                    batch=payload,
-                    segment=d.mutation.segment,
-                    hot_marks=d.hot,
-                    cold_marks=d.cold,
-                )
+            for d in decided:
+                entry = _entry(d.mutation, at, d.payload, d.hot, d.cold)
                 if entry.rows:
                     hot_log.put(batch, d.scope.scope, entry, d.mutation.table.schema)
                     entries.append((d, entry))
@@ -398,13 +439,15 @@ def last_or_first(rows: pa.Table, columns: Sequence[pa.Array], *, keep_last: boo
     return rows.take(pa.array(np.sort(kept.to_numpy())))
 
 
-def _marked(mutation: Mutation, scope: OpenScope, found: Located) -> _Decided:
+def _marked(mutation: Mutation, scope: OpenScope, payload: _Payload, probe: Probe | None, found: Located) -> _Decided:
     """The marks by which the new versions supersede the live ones."""
     in_hot, in_cold = np.flatnonzero(found.hot >= 0), np.flatnonzero(found.batch >= 0)
     ids = scope.state.hot.ids.values()
     return _Decided(
         mutation,
         scope,
+        payload,
+        probe,
         hot_marks(ids[found.hot[in_hot]], in_hot),
         cold_marks(found.batch[in_cold], found.row[in_cold], in_cold),
     )
@@ -419,15 +462,23 @@ def _by_id(mutation: Mutation) -> pa.Table:
     return rows.rename_columns(names)
 
 
-def _payload(mutation: Mutation) -> pa.RecordBatch | None:
+def _payload(mutation: Mutation) -> _Payload:
     if mutation.segment is not None:
-        return None
+        return _Payload(None, mutation.segment.encode())
     table = _by_id(mutation)
     schema = batch_schema(mutation.table.schema)
     if DELETED in table.schema.names:
         schema = schema.append(pa.field(DELETED, pa.bool_(), nullable=False))
     batches = table.cast(schema).combine_chunks().to_batches()
-    return batches[0] if batches else _empty(schema)
+    batch = batches[0] if batches else _empty(schema)
+    return _Payload(batch, batch.serialize().to_pybytes())
+
+
+def _entry(
+    mutation: Mutation, first: int, payload: _Payload, hot: npt.NDArray[np.void], cold: npt.NDArray[np.void]
+) -> log.Entry:
+    version, rows = mutation.table.schema.version, mutation.rows.num_rows
+    return log.Entry(version, first, rows, payload.batch, mutation.segment, hot, cold, body=payload.body)
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

@@ -13,8 +13,9 @@ from table_world import World, plain, seen, table_of
 from flightkalam.cold import deletion_vectors, paths
 from flightkalam.model import predicate as p
 from flightkalam.model import types as t
+from flightkalam.model.keys import Probe
 from flightkalam.model.schema import Column, Table, TableKind, TableOptions
-from flightkalam.table.locate import Probe, by_filters, candidates
+from flightkalam.table.locate import by_filters, candidates
 from flightkalam.table.mutate import OnConflict
 from flightkalam.table.scan import Figures, scan
 
@@ -173,8 +174,8 @@ def test_writers_look_only_into_batches_that_can_hold_the_key(world: World, make
     for row in rows[::20]:
         columns = [pa.array([row[c.name]], c.type.storage) for c in table.schema.key_columns]
         probe = Probe.of(columns)
-        first = candidates(scope, table.schema, probe)
-        then = by_filters(world.scopes, scope, table.schema, probe, first)
+        first = candidates(scope.state.manifest, table.schema, probe)
+        then = by_filters(world.scopes, scope, scope.state.manifest, table.schema, probe, first)
         left, before = left + len(then), before + len(first)
         world.write(
             table, [row | {table.schema.columns[-1].name: None}], None, UPDATE

@@ -77,6 +77,7 @@ PLACES = (
     "write.appended",
     "write.decided",
     "write.durable",
+    "write.ready",
     "write_new.before_append",
 )
 

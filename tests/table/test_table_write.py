@@ -16,12 +16,13 @@ from table_world import Row, World, newest_versions, plain, rows_of, scratch_fol
 from flightkalam import failpoints
 from flightkalam.clock import id_time_us
 from flightkalam.errors import DataCorrupted, DiskFull, DuplicateKey, InternalError, KalamError, NotNullViolation
+from flightkalam.model.keys import Probe
 from flightkalam.model.schema import SEQ, Column, Table, TableKind
 from flightkalam.model.types import BIGINT, BOOLEAN, TEXT
 from flightkalam.storage.kv import Batch
 from flightkalam.table import locate as locate_
 from flightkalam.table.check import check
-from flightkalam.table.locate import Probe, locate
+from flightkalam.table.locate import locate
 from flightkalam.table.mutate import Mutation, OnConflict, SchemaMoved
 from flightkalam.table.staging import Staged
 

@@ -283,7 +283,9 @@ def doubled(at: Positions) -> Positions:
 
 @pytest.mark.parametrize("where", ["hot", "cold"])
 @pytest.mark.parametrize(
-    "wrong", [spoil("seq", 12_345), spoil("seq", 2**62), spoil("row", 99), spoil("batch", 7), doubled], ids=str
+    "wrong",
+    [spoil("seq", 12_345), spoil("seq", 2**62), spoil("row", 99), spoil("batch", 7), doubled],
+    ids=["old", "to come", "no such row", "no such batch", "twice"],
 )
 def test_a_position_that_is_not_that_of_the_live_version_never_commits(
     world: World, table: Table, where: str, wrong: Callable[[Positions], Positions]

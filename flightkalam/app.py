@@ -27,7 +27,9 @@ from flightkalam.catalog.state import table_key
 from flightkalam.clock import Clock, Snowflakes, SystemClock, node_number
 from flightkalam.cold.batch_file import BatchStyle
 from flightkalam.cold.manifests import Manifests
-from flightkalam.config import Config, is_loopback
+from flightkalam.cold.publication import Lineage
+from flightkalam.cold.storages import CACHE, Storages
+from flightkalam.config import Config, is_loopback, storage_secrets
 from flightkalam.errors import ConfigError, KalamError
 from flightkalam.flight.service import FlightKalamServer
 from flightkalam.hot.store import HotLog
@@ -50,6 +52,7 @@ from flightkalam.session.cache import Recent
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipts
+from flightkalam.storage.file_cache import FileCache
 from flightkalam.storage.kv import Batch, Store
 from flightkalam.table.check import Report
 from flightkalam.table.check import check as check_scope
@@ -84,7 +87,9 @@ class Kalam:
         """Stop in the reverse order of the start.  Everything acknowledged is on disk before this, too."""
         self.service.close()
         self.parts.deadlines.close()
+        self.parts.storages.hurry()
         self.parts.jobs.close()
+        self.parts.storages.close()
         self._engine.close()
         self.store.close()
 
@@ -99,6 +104,7 @@ def open_kalam(config: Config, clock: Clock | None = None) -> Kalam:
     root = config.server.data_dir
     _make_writable(root)
     store = Store(root / STORE, durable=config.storage.durability == "sync")
+    (root / STORE).chmod(0o700)  # it holds rows of everybody, password hashes and the keys of storages
     try:
         return _build(config, clock, root, store)
     except BaseException:
@@ -122,7 +128,11 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     door = CommitDoor(store, ids, _number(store, LAST_SEQ))
     hot_log = HotLog(store, root / "hot")
     hot_log.sweep()
-    manifests = Manifests(store, clock, root / "cold", config.manifest.max_entries)
+    lineage = Lineage.begin(store)
+    cache = FileCache(root / CACHE, config.storage.cache_bytes, door)
+    manifests = Manifests(store, clock, root / "cold", config.manifest.max_entries, lineage=lineage, cache=cache.root)
+    storages = Storages(cache, lineage, config.storage, storage_secrets())
+    storages.start(catalog.state.storages.values())
 
     def current(table_id: int) -> Table | None:
         # A drop takes the record away together with the rows, a moment before it is published: whoever loads a scope in
@@ -166,6 +176,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         jobs=jobs,
         cleanup=cleanup,
         backups=backups,
+        storages=storages,
         receipts=Receipts(store, clock),
         deadlines=Deadlines(clock),
     )
@@ -201,7 +212,7 @@ def _snowflakes(config: Config, clock: Clock, store: Store) -> Snowflakes:
 def _engine(config: Config, root: Path, ids: Snowflakes) -> DuckDBEngine:
     memory = config.engine.memory_bytes(_ram_bytes())
     return DuckDBEngine(
-        directories=[root / "cold"],
+        directories=[root / "cold", root / CACHE],
         ids=ids.ids,
         version=f"FlightKalam {__version__}",
         memory_limit=f"{memory}B",

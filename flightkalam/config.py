@@ -40,6 +40,9 @@ from flightkalam.errors import ConfigError
 
 ENV_PREFIX = "FLIGHTKALAM__"
 ENV_DELIMITER = "__"
+# Variables that CREATE STORAGE may name.  No others: a storage must not be a way to send the process's other secrets to an
+# address of one's choice.
+STORAGE_PREFIX = "FLIGHTKALAM_STORAGE_"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _MIN_MEMORY = 64 * MIB
 _PERCENT = re.compile(r"(\d{1,3}) ?%")
@@ -49,6 +52,11 @@ _COMMAND_LINE = "command line"
 def _key(default: Any, *, unit: str = "", allowed: str = "", **limits: Any) -> Any:
     """A setting.  `allowed` says what fits where the type and its limits do not say it all."""
     return Field(default=default, json_schema_extra={"unit": unit, "allowed": allowed}, **limits)
+
+
+def storage_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the keys of a storage may be taken from, by variable."""
+    return {name: value for name, value in environ.items() if name.startswith(STORAGE_PREFIX)}
 
 
 class Section(BaseModel):
@@ -213,6 +221,17 @@ class StorageConfig(Section):
 
     hot_stage_bytes: ByteSize = _key(MIB, unit="bytes", ge=64 * KIB, le=GIB)
     """An ingest larger than this goes to a staged segment file, not through the log, which would write it twice."""
+
+    cache_bytes: ByteSize = _key(10 * GIB, unit="bytes", ge=MIB)
+    """Local copies of batches that lie in object stores (`CREATE STORAGE`); the longest unused go first. What running
+    statements read stays, even beyond the limit."""
+
+    object_timeout_seconds: int = _key(30, unit="seconds", ge=1, le=600)
+    """The longest that one request to an object store may take."""
+
+    object_retries: int = _key(5, unit="requests", ge=0, le=20)
+    """How often a request to an object store is repeated that got no answer, or one that may be another next time. The
+    pauses between them grow from 0.05 to 2 seconds."""
 
 
 class EngineConfig(Section):

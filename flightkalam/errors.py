@@ -21,8 +21,10 @@
     ├── Cancelled                    57014   stopped by the client, a deadline or KILL
     ├── TryAgain                     53300   the service is busy, full or draining: retry later
     │   ├── DiskFull                 53100
-    │   └── OutOfMemory              53200
+    │   ├── OutOfMemory              53200
+    │   └── StorageUnavailable       58030   an object store does not answer, or refuses us
     ├── DataCorrupted                XX001   a file or record does not match its checksum: restore or rebuild
+    │   └── Fenced                   55000   another server writes to this table's files: only one of the two may go on
     ├── ConfigError                  F0000   the service cannot start with these settings
     └── InternalError                XX000   a bug of ours
 
@@ -133,8 +135,16 @@ class OutOfMemory(TryAgain):
     sqlstate = "53200"
 
 
+class StorageUnavailable(TryAgain):
+    sqlstate = "58030"
+
+
 class DataCorrupted(KalamError):
     sqlstate = "XX001"
+
+
+class Fenced(DataCorrupted):
+    sqlstate = "55000"
 
 
 class ConfigError(KalamError):

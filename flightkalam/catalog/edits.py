@@ -21,6 +21,7 @@ from flightkalam.catalog.names import (
 )
 from flightkalam.catalog.options import OptionValue, hidden_key_of, kind_of, options_for_new
 from flightkalam.catalog.state import CatalogState, Change, Draft, Namespace
+from flightkalam.catalog.storages import storage_of
 from flightkalam.catalog.text import rewritten
 from flightkalam.errors import (
     DependentObjects,
@@ -199,6 +200,7 @@ def _built(state: CatalogState, new: NewTable, table_id: int, now_us: int) -> Ta
     namespace = state.namespace(new.namespace).name
     kind = kind_of(new.kind, new.options)
     schema = _schema(new, kind)
+    options = options_for_new(kind, schema, new.options)
     return Table(
         id=table_id,
         namespace=namespace,
@@ -209,7 +211,7 @@ def _built(state: CatalogState, new: NewTable, table_id: int, now_us: int) -> Ta
         created_by=new.created_by,
         created_at_us=now_us,
         folder=folder(namespace, new.name, table_id),
-        options=options_for_new(kind, schema, new.options),
+        options=replace(options, storage_id=storage_of(state, options.storage_id)),
         checks=_named_checks(new),
     )
 

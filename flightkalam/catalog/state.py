@@ -8,6 +8,7 @@ records that make it durable.  `Draft` alters the two together, in the only plac
     n/ <folded namespace>                                namespace
     t/ <table id, 4 bytes>                               table
     v/ <folded namespace> 00 <folded name>               view
+    s/ <folded name>                                     storage, with its keys: the store is readable by the process only
     id/table                                             the next table id, 5 bytes (it may be one past the last)
 """
 
@@ -28,12 +29,14 @@ from flightkalam.errors import (
     undefined_table,
 )
 from flightkalam.model.schema import Table, View, table_from_json, table_to_json
+from flightkalam.model.storage import Storage
 from flightkalam.storage.kv import Batch
 
 FAMILY = "catalog"
 NAMESPACES = b"n/"
 TABLES = b"t/"
 VIEWS = b"v/"
+STORAGES = b"s/"
 NEXT_TABLE_ID = b"id/table"
 
 ObjectName = tuple[str, str]  # folded namespace, folded name
@@ -64,6 +67,7 @@ class CatalogState:
     table_ids: Mapping[ObjectName, int] = field(default_factory=dict)
     views: Mapping[ObjectName, View] = field(default_factory=dict)
     version: int = field(default=0, compare=False)
+    storages: Mapping[str, Storage] = field(default_factory=dict)  # by folded name
 
     def namespace(self, name: str) -> Namespace:
         found = self.namespaces.get(fold(name))
@@ -162,6 +166,7 @@ class Draft:
         self._tables = dict(state.tables)
         self._table_ids = dict(state.table_ids)
         self._views = dict(state.views)
+        self._storages = dict(state.storages)
         self._records: dict[bytes, bytes | None] = {}
         self._dropped: list[Table] = []
 
@@ -172,6 +177,14 @@ class Draft:
     def drop_namespace(self, namespace: Namespace) -> None:
         del self._namespaces[fold(namespace.name)]
         self._records[namespace_key(namespace.name)] = None
+
+    def put_storage(self, storage: Storage) -> None:
+        self._storages[fold(storage.name)] = storage
+        self._records[storage_key(storage.name)] = _encode(asdict(storage))
+
+    def drop_storage(self, storage: Storage) -> None:
+        del self._storages[fold(storage.name)]
+        self._records[storage_key(storage.name)] = None
 
     def put_table(self, table: Table) -> None:
         old = self._tables.get(table.id)
@@ -196,7 +209,7 @@ class Draft:
         self._records[view_key(view.namespace, view.name)] = None
 
     def change(self, table: Table | None = None) -> Change:
-        state = CatalogState(self._namespaces, self._tables, self._table_ids, self._views, self._base + 1)
+        state = CatalogState(self._namespaces, self._tables, self._table_ids, self._views, self._base + 1, self._storages)
         puts = tuple((k, v) for k, v in self._records.items() if v is not None)
         deletes = tuple(k for k, v in self._records.items() if v is None)
         return Change(self._base, state, puts, deletes, table, tuple(self._dropped))
@@ -219,6 +232,10 @@ def view_key(namespace: str, name: str) -> bytes:
     return VIEWS + fold(namespace).encode() + b"\0" + fold(name).encode()
 
 
+def storage_key(name: str) -> bytes:
+    return STORAGES + fold(name).encode()
+
+
 def _encode(record: dict[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode()
 
@@ -233,6 +250,7 @@ def state_of(records: Iterator[tuple[bytes, bytes]]) -> CatalogState:
     namespaces: dict[str, Namespace] = {}
     tables: dict[int, Table] = {}
     views: dict[ObjectName, View] = {}
+    storages: dict[str, Storage] = {}
     for key, value in records:
         try:
             if key.startswith(NAMESPACES):
@@ -244,7 +262,10 @@ def state_of(records: Iterator[tuple[bytes, bytes]]) -> CatalogState:
             elif key.startswith(VIEWS):
                 view = _view(json.loads(value))
                 views[object_name(view.namespace, view.name)] = view
+            elif key.startswith(STORAGES):
+                storage = Storage(**json.loads(value))
+                storages[fold(storage.name)] = storage
         except (ValueError, KeyError, TypeError, KalamError) as e:
             raise DataCorrupted(f"the catalog record {key!r} cannot be read ({e}); restore from a backup") from e
     ids = {object_name(t.namespace, t.name): t.id for t in tables.values()}
-    return CatalogState(namespaces, tables, ids, views)
+    return CatalogState(namespaces, tables, ids, views, storages=storages)

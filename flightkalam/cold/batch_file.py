@@ -213,7 +213,7 @@ class BatchReader:
             source = name if column is None else stored.get(column.id)
             if source is not None:
                 wanted[name] = source
-        with damaged_batch(path):
+        with objects.held(path), damaged_batch(path):
             file = pq.ParquetFile(path, metadata=metadata, memory_map=True, page_checksum_verification=verify)
             chosen = range(metadata.num_row_groups) if groups is None else groups
             table = file.read_row_groups(list(chosen), columns=list(wanted.values()), use_threads=False)
@@ -276,7 +276,7 @@ def stored_names(metadata: pq.FileMetaData) -> dict[int, str]:
 
 
 def read_metadata(path: Path) -> pq.FileMetaData:
-    with damaged_batch(path):
+    with objects.held(path), damaged_batch(path):
         return pq.read_metadata(path)
 
 

@@ -62,7 +62,7 @@ class VectorCache:
 
 def read(folder: Path, ref: VectorRef) -> BitMap:
     path = folder / ref.file
-    with objects.file_errors(path):
+    with objects.held(path), objects.file_errors(path):
         try:
             with path.open("rb") as file:
                 file.seek(ref.offset)

@@ -9,6 +9,7 @@ unpublished; what a crash leaves pending is published at the next start.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import OrderedDict
@@ -23,8 +24,10 @@ from flightkalam.clock import Clock
 from flightkalam.cold import manifest as manifest_
 from flightkalam.cold import paths
 from flightkalam.cold.manifest import Manifest
-from flightkalam.errors import DataCorrupted
+from flightkalam.cold.publication import NOBODY, Lineage, Publisher, newer, published_version
+from flightkalam.errors import DataCorrupted, StorageUnavailable
 from flightkalam.model.ids import Scope, scope_bytes, scope_of, table_bytes
+from flightkalam.model.schema import Table
 from flightkalam.storage import objects
 from flightkalam.storage.kv import Batch, Store, prefix_end
 
@@ -47,19 +50,36 @@ class CacheEntry:
 class Manifests:
     """Read-through, write-through access to the manifests of all scopes.
 
+    :param root: the folder of tables without STORAGE_ID.
     :param max_entries: parsed manifests kept in memory.
+    :param cache: below it each storage has its folder.
     """
 
-    def __init__(self, store: Store, clock: Clock, root: Path, max_entries: int = 50_000) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        root: Path,
+        max_entries: int = 50_000,
+        *,
+        lineage: Lineage = NOBODY,
+        cache: Path | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self.root = root
+        self._cache = cache if cache is not None else root
+        self.publisher = Publisher(lineage)
         self._limit = max_entries
         self._lock = threading.Lock()
         self._memory: OrderedDict[Scope, CacheEntry] = OrderedDict()
 
-    def folder(self, table_folder: str, scope: Scope) -> Path:
-        return paths.scope_folder(self.root, table_folder, scope)
+    def root_of(self, storage: str | None) -> Path:
+        """The folder below which the tables of a storage lie."""
+        return self.root if storage is None else self._cache / storage.lower()
+
+    def folder(self, table: Table, scope: Scope) -> Path:
+        return paths.scope_folder(self.root_of(table.options.storage_id), table.folder, scope)
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -112,15 +132,33 @@ class Manifests:
         if entry is None or entry.sync_state == IN_SYNC:
             return
         failpoints.hit("manifest.before_publish")
-        text = json.dumps(manifest_.to_json(entry.manifest, table), separators=(",", ":")).encode()
-        objects.make_folder(folder)
-        objects.write(folder / paths.MANIFEST, text)
+        text = self._publish(entry.manifest, folder, table)
         failpoints.hit("manifest.published")
         synced = CacheEntry(entry.manifest, _etag(text), self._clock.now_us(), entry.source_path, IN_SYNC)
         batch = Batch()
         batch.put(FAMILY, scope_bytes(scope), _encode(synced))
         self._store.append(batch)
         self._remember(synced)
+
+    def claim(self, scope: Scope, folder: Path, table: str) -> None:
+        """Before the first install of this process: make sure that nobody else serves the scope, and that everybody sees that
+        we do.
+
+        :raises Fenced: somebody else does.
+        """
+        if not self.publisher.claimed(folder / paths.MANIFEST):
+            self._publish(self.get(scope), folder, table)
+
+    def confirm(self, folder: Path, table: str) -> None:
+        """:raises Fenced: somebody else has taken the scope over."""
+        if objects.is_remote(folder):
+            self.publisher.read(folder / paths.MANIFEST, table)
+
+    def _publish(self, manifest: Manifest, folder: Path, table: str) -> bytes:
+        text = json.dumps(manifest_.to_json(manifest, table), separators=(",", ":")).encode()
+        text = self.publisher.stamped(folder / paths.MANIFEST, text)
+        self.publisher.publish(folder / paths.MANIFEST, text, manifest.version, table)
+        return text
 
     def rewrite(self, scope: Scope) -> None:
         """Leave no trace on disk of a scope's earlier manifests, whose bounds are values."""
@@ -143,18 +181,20 @@ class Manifests:
             old backup beside newer files (T-46).
         """
         entry = self.entry(scope)
-        text = objects.read(folder / paths.MANIFEST)
+        try:
+            text = self.publisher.read(folder / paths.MANIFEST, table)
+        except StorageUnavailable:
+            return  # what is committed here is right; the first install looks again, before it writes anything
         if entry is not None and text is not None and _etag(text) == entry.etag and entry.sync_state == IN_SYNC:
             return
-        found = _published_version(text)
+        found = published_version(text)
         committed = entry.manifest.version if entry is not None else 0
         if found > committed:
-            raise DataCorrupted(
-                f'the manifest.json of table "{table}" has version {found}, newer than the committed {committed}: another '
-                "server wrote to these files, or the data directory was restored without them; restore both together"
-            )
-        if entry is not None:
-            self._remember(CacheEntry(entry.manifest, "", entry.last_refreshed_us, entry.source_path, PENDING))
+            raise DataCorrupted(newer(table, found, committed))
+        if entry is None or (objects.is_remote(folder) and entry.sync_state == IN_SYNC and found == committed):
+            return  # in an object store a claim may have put our name to the same version
+        self._remember(CacheEntry(entry.manifest, "", entry.last_refreshed_us, entry.source_path, PENDING))
+        with contextlib.suppress(StorageUnavailable):  # stays pending
             self.publish(scope, folder, table)
 
     def _remember(self, entry: CacheEntry) -> None:
@@ -166,15 +206,6 @@ class Manifests:
                 if oldest is None:
                     break
                 del self._memory[oldest]
-
-
-def _published_version(text: bytes | None) -> int:
-    if text is None:
-        return 0
-    try:
-        return int(json.loads(text)["version"])
-    except (ValueError, KeyError, TypeError):
-        return 0  # damaged: the committed manifest is published over it
 
 
 def _etag(text: bytes) -> str:

@@ -13,6 +13,9 @@
 
 `manifest.json` is left out: it is a copy of what the store holds, may be newer than the checkpoint, and is published again
 by the restored service.
+
+Files of object stores are copied too, and a restored data directory has them in itself: it knows no storage, so that it can
+run beside the one that it is a copy of, whose files in the object store go on changing.
 """
 
 from __future__ import annotations
@@ -33,15 +36,17 @@ import xxhash
 
 from flightkalam import __version__, failpoints
 from flightkalam.catalog.catalog import Catalog
-from flightkalam.clock import Clock
+from flightkalam.catalog.storages import without_storages
+from flightkalam.clock import Clock, SystemClock
 from flightkalam.cold import paths
 from flightkalam.cold.manifests import Manifests
+from flightkalam.cold.storages import CACHE
 from flightkalam.errors import Cancelled, ConfigError, DataCorrupted, DuplicateObject, InvalidValue
 from flightkalam.hot.store import HotLog
 from flightkalam.jobs import installs
 from flightkalam.jobs.runner import Job
 from flightkalam.storage import objects
-from flightkalam.storage.kv import Store
+from flightkalam.storage.kv import Batch, Store
 from flightkalam.table.door import CommitDoor
 
 KIND = "backup"
@@ -140,9 +145,9 @@ class Backups:
                 created = self._clock.now_us()
                 self._store.checkpoint(making / STORE)
                 failpoints.hit("backup.checkpoint")
-                for path in self._named(making / STORE):
+                for path, target in self._named(making / STORE):
                     stop()
-                    _link(self._root / path, making / path)
+                    _link(self._root / path, making / target)
             failpoints.hit("backup.collected")
             inventory = _listed(name, created, making, stop)
             objects.write(making / INVENTORY, _to_json(inventory))
@@ -155,8 +160,8 @@ class Backups:
                 shutil.rmtree(making, ignore_errors=True)
             raise
 
-    def _named(self, checkpoint: Path) -> Iterator[Path]:
-        """The files that the checkpoint needs beside itself, relative to the data directory.
+    def _named(self, checkpoint: Path) -> Iterator[tuple[Path, Path]]:
+        """The files that the checkpoint needs beside itself, relative to the data directory, and their places in the backup.
 
         Opening it also proves that it can be opened.
         """
@@ -164,20 +169,22 @@ class Backups:
         try:
             tables = Catalog(store, self._clock).state.tables
             for file in HotLog(store, Path(HOT)).files():
-                yield Path(HOT) / file
-            for entry in Manifests(store, self._clock, Path(COLD)).entries():
+                yield Path(HOT) / file, Path(HOT) / file
+            manifests = Manifests(store, self._clock, Path(COLD), cache=Path(CACHE))
+            for entry in manifests.entries():
                 manifest = entry.manifest
                 table = tables.get(manifest.scope.table_id)
                 if table is not None:
-                    folder = paths.scope_folder(Path(COLD), table.folder, manifest.scope)
-                    yield from (folder / file for file in sorted(installs.names(manifest)))
+                    source = manifests.folder(table, manifest.scope)
+                    target = paths.scope_folder(Path(COLD), table.folder, manifest.scope)
+                    yield from ((source / file, target / file) for file in sorted(installs.names(manifest)))
         finally:
             store.close()
 
 
 def _link(source: Path, target: Path) -> None:
     """Hard-link an immutable file, or copy it where the file system has no links or is another one."""
-    with objects.file_errors(source):
+    with objects.held(source), objects.file_errors(source):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, target)
@@ -289,6 +296,7 @@ def restore(folder: Path, data_dir: Path, report: Callable[[Listed], None] = lam
         for file in inventory.files:
             _checked(folder, file, making / file.path)
             report(file)
+        _leave_storages(making / STORE)
         _sync_folders(making)
         with objects.file_errors(data_dir):
             if data_dir.exists():
@@ -298,6 +306,19 @@ def restore(folder: Path, data_dir: Path, report: Callable[[Listed], None] = lam
         shutil.rmtree(making, ignore_errors=True)
         raise
     return inventory
+
+
+def _leave_storages(path: Path) -> None:
+    """Let every table of a restored store lie in the data directory."""
+    store = Store(path, reserve_bytes=0)
+    try:
+        catalog, batch = Catalog(store, SystemClock()), Batch()
+        change = without_storages(catalog.state)
+        if change is not None:
+            catalog.install(change, batch)
+            store.commit(batch)
+    finally:
+        store.close()
 
 
 def _checked(folder: Path, file: Listed, copy_to: Path | None) -> None:

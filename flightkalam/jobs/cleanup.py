@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 from flightkalam import failpoints
+from flightkalam.cold import paths
 from flightkalam.cold.manifests import Manifests
-from flightkalam.errors import Cancelled
+from flightkalam.errors import Cancelled, Fenced
 from flightkalam.hot.store import HotLog
 from flightkalam.jobs.runner import Job, Jobs
 from flightkalam.model.schema import Table
 from flightkalam.storage import objects
 from flightkalam.storage.kv import Batch, Store
+from flightkalam.storage.patience import stopped_by
 from flightkalam.table.door import CommitDoor
 
 _NOTE = b"dropped/"
@@ -32,7 +35,12 @@ class Cleanup:
 
     def dropped(self, batch: Batch, table: Table) -> None:
         """Add to the commit that drops a table: its rows go with it, and a note says which files are to follow."""
-        note = {"folder": table.folder, "segments": self._log.files_of(table.id), "table": table.qualified}
+        note = {
+            "folder": table.folder,
+            "storage": table.options.storage_id,
+            "segments": self._log.files_of(table.id),
+            "table": table.qualified,
+        }
         batch.put("meta", _NOTE + b"%d" % table.id, json.dumps(note).encode())
         self._log.drop_table(batch, table.id)
         self._manifests.drop_table(batch, table.id)
@@ -53,10 +61,32 @@ class Cleanup:
         while not self._door.readers_gone(limit):
             if cancelled.wait(0.05):
                 raise Cancelled("the cleanup was stopped; it goes on at the next start")
-        objects.remove_tree(self._manifests.root / note["folder"])
+        with stopped_by(cancelled.is_set):
+            left = self._remove(self._manifests.root_of(note.get("storage")) / note["folder"], note["table"])
         failpoints.hit("cleanup.removed")
         self._log.remove_files(note["segments"])
         batch = Batch()
         batch.delete("meta", key)
         self._store.append(batch)
-        return {"removed": True, "table": note["table"]}
+        return {"removed": True, "table": note["table"], **({"files_of_others": left} if left else {})}
+
+    def _remove(self, folder: Path, table: str) -> int:
+        """Remove a table's files; returns how many were left, because another server has taken their scope over."""
+        left = 0
+        for scope, files in objects.tree(folder):
+            try:
+                self._manifests.publisher.read(scope / paths.MANIFEST, table)
+            except Fenced:
+                left += len(files)
+                continue
+            manifest = scope / paths.MANIFEST
+            objects.remove_all([f for f in files if f != manifest])
+            objects.remove_all([f for f in files if f == manifest])  # last: it says whose the others are
+        self._manifests.publisher.forget(folder)
+        objects.remove_tree(folder)
+        return left
+
+    def waiting_for(self, storage: str) -> list[int]:
+        """Ids of the dropped tables of a storage whose files are still there."""
+        notes = ((key, json.loads(data)) for key, data in self._store.scan("meta", _NOTE))
+        return [int(key[len(_NOTE) :]) for key, note in notes if (note.get("storage") or "").lower() == storage.lower()]

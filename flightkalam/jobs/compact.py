@@ -57,6 +57,7 @@ from flightkalam.jobs.compact_policy import Policy, Want, choose
 from flightkalam.jobs.merge import CHUNK_ROWS, Chunk, Merge, Source
 from flightkalam.model.keys import I64, Probe, combined
 from flightkalam.model.schema import DELETED, SEQ, Table
+from flightkalam.storage import objects
 from flightkalam.storage.kv import Batch
 from flightkalam.table.locate import candidates
 from flightkalam.table.mutate import LAST_SEQ
@@ -333,10 +334,11 @@ class _Run:
         """The inputs, and what they replaced as far as its files exist: removed ones cannot come back."""
         numbers = {b.number for b in self._chosen}
         folder = self.scope.folder
+        there = frozenset(objects.names(folder))
         for batch in self._chosen:
             metadata = self._scopes.reader.metadata(folder / batch.file, batch.uuid)
             older = Footer.from_metadata(metadata, batch.file).replaces
-            numbers.update(n for n in older if (folder / paths.batch_name(n)).exists())
+            numbers.update(n for n in older if paths.batch_name(n) in there)
         return sorted(numbers)
 
     def _write_vectors(self) -> None:

@@ -13,7 +13,7 @@ from flightkalam import failpoints
 from flightkalam.cold import paths
 from flightkalam.cold.bloom import FilterStyle
 from flightkalam.cold.manifest import Manifest
-from flightkalam.errors import KalamError
+from flightkalam.errors import Fenced, KalamError
 from flightkalam.hot.segments import file_of
 from flightkalam.model.schema import Table
 from flightkalam.storage import objects
@@ -33,7 +33,9 @@ def sweep(scopes: Scopes, scope: OpenScope, table: str) -> None:
     """
     if scope.swept:
         return
-    scopes.manifests.publish(scope.scope, scope.folder, table)
+    with fencing(scope):
+        scopes.manifests.claim(scope.scope, scope.folder, table)
+        scopes.manifests.publish(scope.scope, scope.folder, table)
     with scope.lock:
         scope.prune(scopes.door.oldest_pin())
     manifest, log_ = scope.state.manifest, scopes.log
@@ -45,12 +47,29 @@ def sweep(scopes: Scopes, scope: OpenScope, table: str) -> None:
         scopes.door.store.commit(batch)
         log_.remove_files(files)
     keep = names(manifest).union(*(names(older.manifest) for older in scope.past))
-    for path in scope.folder.iterdir() if scope.folder.is_dir() else ():
-        numbered = paths.batch_number(path.name) is not None or paths.filter_number(path.name) is not None
-        ours = numbered or paths.is_vectors(path.name)
-        if path.is_file() and (path.name.endswith(objects.TEMPORARY) or (ours and path.name not in keep)):
-            objects.remove(path)
+    gone = []
+    for name in objects.names(scope.folder):
+        numbered = paths.batch_number(name) is not None or paths.filter_number(name) is not None
+        ours = numbered or paths.is_vectors(name)
+        if name.endswith(objects.TEMPORARY) or (ours and name not in keep):
+            gone.append(name)
+    if gone:
+        with fencing(scope):  # looked at after the listing: what was listed is not a successor's
+            scopes.manifests.confirm(scope.folder, table)
+    for name in gone:
+        objects.remove(scope.folder / name)
     scope.swept = True
+
+
+@contextlib.contextmanager
+def fencing(scope: OpenScope) -> Iterator[None]:
+    """Let nobody use the scope any more once it has turned out that another server has taken its files over."""
+    try:
+        yield
+    except Fenced as e:
+        scope.fenced = e.message
+        log.error("scope_fenced", scope=scope.scope.label, reason=e.message)
+        raise
 
 
 def names(manifest: Manifest) -> frozenset[str]:
@@ -70,7 +89,8 @@ def publish(scopes: Scopes, scope: OpenScope, table: str) -> None:
     """Publish the manifest.  When that fails the files of the one before stay, for the next install to remove: until then the
     published manifest names them."""
     try:
-        scopes.manifests.publish(scope.scope, scope.folder, table)
+        with fencing(scope):
+            scopes.manifests.publish(scope.scope, scope.folder, table)
     except BaseException:
         scope.swept = False
         raise
@@ -102,6 +122,9 @@ def _remove_segments(scopes: Scopes, files: list[str]) -> None:
 
 def _remove(scope: OpenScope, files: Iterable[str]) -> None:
     try:
+        if objects.is_remote(scope.folder):
+            objects.remove_later([scope.folder / file for file in files], lambda: _unswept(scope))
+            return
         for file in files:
             failpoints.hit("installs.before_remove")
             objects.remove(scope.folder / file)
@@ -110,21 +133,29 @@ def _remove(scope: OpenScope, files: Iterable[str]) -> None:
         log.warning("old_files_left", scope=scope.scope.label, error=str(e))
 
 
+def _unswept(scope: OpenScope) -> None:
+    scope.swept = False
+
+
 def discard(scopes: Scopes, scope: OpenScope) -> None:
     """Remove what an install that did not happen has written: files above every number that was ever committed.
 
     When the store has failed it may have happened after all (T-15): then the next start, which knows, removes them or not.
+    In an object store another server may have put its own there: the next install looks first.
     """
     if not scopes.door.store.healthy:
         return
+    if objects.is_remote(scope.folder):
+        scope.swept = False
+        return
     manifest = scope.state.manifest
     with contextlib.suppress(KalamError, OSError):  # swept at the next start
-        for path in scope.folder.iterdir():
-            number = paths.batch_number(path.name)
+        for name in objects.names(scope.folder):
+            number = paths.batch_number(name)
             if number is None:
-                number = paths.filter_number(path.name)
-            if (number is not None and number > manifest.max_batch) or path.name == paths.vectors_name(manifest.version + 1):
-                objects.remove(path)
+                number = paths.filter_number(name)
+            if (number is not None and number > manifest.max_batch) or name == paths.vectors_name(manifest.version + 1):
+                objects.remove(scope.folder / name)
 
 
 def filter_style(table: Table) -> FilterStyle:

@@ -19,10 +19,21 @@ from flightkalam.jobs.compact import Compacted, Compactor
 from flightkalam.jobs.compact_policy import Want, wants_compaction
 from flightkalam.jobs.flush import Flusher
 from flightkalam.jobs.retention import RowExpiry
-from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.jobs.runner import Executor, Job, Jobs
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table, TableKind
+from flightkalam.storage.patience import stopped_by
 from flightkalam.table.scopes import Scopes
+
+
+def _stoppable(run: Executor) -> Executor:
+    """Its requests to object stores end when the job is cancelled."""
+
+    def stoppable(job: Job, cancelled: threading.Event) -> dict[str, Any]:
+        with stopped_by(cancelled.is_set):
+            return run(job, cancelled)
+
+    return stoppable
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,9 @@ class Upkeep:
     count: Callable[[str, int], None]
 
     def register(self) -> None:
-        self.jobs.register("flush", self.flush)
-        self.jobs.register("compact", self.compact)
-        self.jobs.register("retention", self.retain)
+        self.jobs.register("flush", _stoppable(self.flush))
+        self.jobs.register("compact", _stoppable(self.compact))
+        self.jobs.register("retention", _stoppable(self.retain))
 
     def flush(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
         total = {"batches": 0, "rows": 0, "bytes": 0}

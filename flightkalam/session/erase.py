@@ -27,6 +27,7 @@ from flightkalam.session import dml
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.sql import statements as s
+from flightkalam.storage import objects
 
 ERASE_SCHEMA = pa.schema(
     [
@@ -55,6 +56,7 @@ def _remove_from_files(e: Execution, table: Table, owner: str | None) -> None:
     _run(e, "compact", {"table": table.qualified, "want": Want.ERASE.value, "owners": [owner]})
     _wait_for_readers(e)
     scope = Scope(table.id, owner)
+    objects.settle(scopes.manifests.folder(table, scope))
     scopes.log.rewrite(scope)
     scopes.manifests.rewrite(scope)
 

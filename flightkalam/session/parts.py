@@ -10,6 +10,7 @@ from flightkalam.auth.tokens import Tokens
 from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.providers import Providers
 from flightkalam.clock import Clock, Snowflakes
+from flightkalam.cold.storages import Storages
 from flightkalam.config import Config
 from flightkalam.jobs.backup import Backups
 from flightkalam.jobs.cleanup import Cleanup
@@ -46,5 +47,6 @@ class Parts:
     jobs: Jobs
     cleanup: Cleanup
     backups: Backups
+    storages: Storages
     receipts: Receipts
     deadlines: Deadlines

@@ -10,7 +10,7 @@ import pyarrow as pa
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
-from flightkalam.session import checks, ddl, dml, erase, maintenance, merge, reads, returning, users, writes
+from flightkalam.session import checks, ddl, dml, erase, maintenance, merge, reads, returning, storages, users, writes
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.session.writes import Written
@@ -126,6 +126,10 @@ TABLE: dict[type[s.Statement], Row] = {
     s.AlterUser: _count(users.alter_user),
     s.DropUser: _count(users.drop_user),
     s.ShowUsers: _table(users.show_users),
+    s.CreateStorage: _count(storages.create_storage),
+    s.AlterStorage: _count(storages.alter_storage),
+    s.DropStorage: _count(storages.drop_storage),
+    s.ShowStorages: _table(storages.show_storages),
 }
 
 

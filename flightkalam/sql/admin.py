@@ -31,6 +31,7 @@ from flightkalam.sql.statements import (
     ShowManifestCache,
     ShowNamespaces,
     ShowSetting,
+    ShowStorages,
     ShowTables,
     ShowUsers,
     Statement,
@@ -74,6 +75,7 @@ _LISTS: dict[str, Callable[[], Statement]] = {
     "SCHEMAS": ShowNamespaces,
     "JOBS": ShowJobs,
     "USERS": ShowUsers,
+    "STORAGES": ShowStorages,
 }
 
 

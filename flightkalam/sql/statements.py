@@ -393,6 +393,11 @@ class ShowJobs(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowStorages(Statement):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class ShowUsers(Statement):
     pass
 
@@ -541,14 +546,16 @@ class DropToken(Statement):
 
 @dataclass(frozen=True, slots=True)
 class CreateStorage(Statement):
+    """Options may hold keys, so they are kept out of every repr."""
+
     name: str
-    options: Options = ()
+    options: Options = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AlterStorage(Statement):
     name: str
-    options: Options = ()
+    options: Options = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,11 @@
-"""Files: the only access to the disk beside the key-value store.
+"""Files: the only access to the disk, and to object stores, beside the key-value store.
 
 A file is written under a temporary name, synced, renamed and its folder synced (T-40); after that it never changes.  What
 fails in between leaves only a temporary file, which nobody reads and start-up removes.
+
+A path below a mounted storage (`storage.mounts`) means an object there: what is written is stored before the call returns,
+what is read is fetched first, what is removed is removed there.  Whoever opens such a path by other means, an engine or Arrow,
+has it `held` or `ready` before.  One file of a scope changes, its manifest: `current` and `swap` are for that one.
 """
 
 from __future__ import annotations
@@ -10,11 +14,13 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flightkalam import failpoints
 from flightkalam.errors import DiskFull, InternalError
+from flightkalam.storage import mounts
+from flightkalam.storage.buckets import Blob
 
 TEMPORARY = ".tmp"
 
@@ -49,6 +55,10 @@ def publish(path: Path) -> None:
         source.rename(path)
         failpoints.hit("file.after_rename")
         sync_folder(path.parent)
+    storage = mounts.of(path)
+    if storage is not None:
+        storage.upload(path)
+        failpoints.hit("file.uploaded")
 
 
 def write(path: Path, data: bytes) -> None:
@@ -70,20 +80,86 @@ def discarded_on_error(path: Path) -> Iterator[None]:
         raise
 
 
+_HERE = contextlib.nullcontext()
+
+
+def held(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Have the file of an object store on the local disk while the block runs."""
+    storage = mounts.of(path)
+    return _HERE if storage is None else storage.hold(path)
+
+
+def ready(paths: Iterable[str]) -> None:
+    """Have the files of object stores on the local disk until every reader that there is now has ended."""
+    wanted: dict[mounts.Mount, list[Path]] = {}
+    for name in paths:
+        path = Path(name)
+        storage = mounts.of(path)
+        if storage is None:
+            return  # the files of one plan lie in one place
+        wanted.setdefault(storage, []).append(path)
+    for storage, missing in wanted.items():
+        storage.ready(missing)
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path lies in an object store."""
+    return mounts.of(path) is not None
+
+
 def read(path: Path) -> bytes | None:
     """The bytes of a file, None when there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as e:
-        raise _translated(e, path) from e
+    with held(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise _translated(e, path) from e
+
+
+def current(path: Path) -> Blob | None:
+    """The one file that changes, as it is now, not as it was when it was fetched; None when there is none."""
+    storage = mounts.of(path)
+    if storage is not None:
+        return storage.current(path)
+    data = read(path)
+    return None if data is None else Blob(data, "")
+
+
+def swap(path: Path, data: bytes, tag: str | None) -> str:
+    """Replace the one file that changes.
+
+    :param tag: of the version to replace, None when there is none; the local disk, which is ours alone, does not ask.
+    :raises mounts.Moved: another version is there.
+    """
+    storage = mounts.of(path)
+    if storage is not None:
+        return storage.swap(path, data, tag)
+    make_folder(path.parent)
+    write(path, data)
+    return ""
+
+
+def names(folder: Path) -> list[str]:
+    """The files directly in a folder, those in its object store included."""
+    storage = mounts.of(folder)
+    if storage is not None:
+        return storage.names(folder)
+    with file_errors(folder):
+        return sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
 
 
 def read_part(path: Path, offset: int, length: int) -> bytes:
-    """Bytes of a file; fewer where it ends before, none where there is no file."""
+    """Bytes of a file; fewer where it ends before, none where there is no file.
+
+    Of an object that has no local copy only these bytes are fetched: what they tell may spare the rest.
+    """
+    storage = mounts.of(path)
+    if storage is not None and not storage.here(path):
+        return storage.part(path, offset, length)
     try:
-        with path.open("rb", buffering=0) as file:
+        with held(path), path.open("rb", buffering=0) as file:
             return os.pread(file.fileno(), length, offset)
     except FileNotFoundError:
         return b""
@@ -92,11 +168,55 @@ def read_part(path: Path, offset: int, length: int) -> bytes:
 
 
 def remove(path: Path) -> None:
+    storage = mounts.of(path)
+    if storage is not None:
+        storage.remove([path])
+        return
     with file_errors(path):
         path.unlink(missing_ok=True)
 
 
+def remove_later(paths: Sequence[Path], failed: Callable[[], None]) -> None:
+    """Remove files of an object store's folder in the background; `settle` waits for them.
+
+    :param failed: called, by another thread, when they could not be removed.
+    """
+    storage = mounts.of(paths[0]) if paths else None
+    if storage is not None:
+        storage.remove_later(paths, failed)
+
+
+def settle(folder: Path) -> None:
+    """Return when what was to be removed later is gone.
+
+    :raises StorageUnavailable: it is not.
+    """
+    storage = mounts.of(folder)
+    if storage is not None:
+        storage.settle()
+
+
+def tree(folder: Path) -> list[tuple[Path, list[Path]]]:
+    """Every folder of objects below a folder, with its objects; nothing for the local disk, where `remove_tree` is enough."""
+    storage = mounts.of(folder)
+    found: dict[Path, list[Path]] = {}
+    for path in storage.keys(folder) if storage is not None else ():
+        found.setdefault(path.parent, []).append(path)
+    return list(found.items())
+
+
+def remove_all(paths: list[Path]) -> None:
+    """Remove files of one storage in as few requests as it takes."""
+    storage = mounts.of(paths[0]) if paths else None
+    if storage is not None:
+        storage.remove(paths)
+
+
 def remove_tree(path: Path) -> None:
+    """Remove a folder of the local disk, or the local copies of one in an object store."""
+    storage = mounts.of(path)
+    if storage is not None:
+        storage.forget(path)
     with file_errors(path):
         if path.is_dir():
             shutil.rmtree(path)
@@ -110,7 +230,7 @@ def rename_folder(source: Path, target: Path) -> None:
 
 
 def size(path: Path) -> int:
-    with file_errors(path):
+    with held(path), file_errors(path):
         return path.stat().st_size
 
 

@@ -10,6 +10,7 @@ from pyroaring import BitMap
 
 from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import DELETED, TableSchema
+from flightkalam.storage import objects
 from flightkalam.table.choose import choose
 from flightkalam.table.point import MOST_BATCHES, key_asked, rows_of_key
 from flightkalam.table.snapshot import Snapshot
@@ -76,6 +77,7 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         else:
             continue
         read += 1
+    objects.ready([*clean, *(path for path, _ in dirty)])  # the holder of the pin keeps them there
     hot = _hot(snapshot, tombstones, found)
     figures = Figures(
         table=snapshot.table.qualified,

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flightkalam.clock import Clock, SystemClock
-from flightkalam.cold import bloom, paths
+from flightkalam.cold import bloom
 from flightkalam.cold.batch_file import BatchReader, Footer
 from flightkalam.cold.bloom_cache import Blooms
 from flightkalam.cold.deletion_vectors import VectorCache
 from flightkalam.cold.manifest import BatchEntry, FilterRef, Manifest
 from flightkalam.cold.manifests import Manifests
-from flightkalam.errors import Conflict, KalamError
+from flightkalam.errors import Conflict, Fenced, KalamError
 from flightkalam.hot.rows import HotRows
 from flightkalam.hot.store import HotLog
 from flightkalam.model.ids import Scope
@@ -75,6 +75,7 @@ class OpenScope:
     past: list[ScopeState] = field(default_factory=list)  # oldest first; for readers below state.first_watermark
     readers: int = 0
     swept: bool = False  # files that no manifest names have been removed
+    fenced: str | None = None  # why nobody may use it any more: another server has taken the files over
 
     @property
     def head(self) -> int:
@@ -142,10 +143,15 @@ class Scopes:
         self._opening: dict[Scope, threading.Lock] = {}
 
     def open(self, table: Table, owner: str | None) -> OpenScope:
-        """The scope of a table for one owner (None for a SHARED table)."""
+        """The scope of a table for one owner (None for a SHARED table).
+
+        :raises Fenced: another server has taken it over: what we know of its files may no longer be so.
+        """
         scope = Scope(table.id, owner if table.kind.per_user else None)
         found = self._open.get(scope)
         if found is not None:
+            if found.fenced is not None:
+                raise Fenced(found.fenced)
             return found
         with self._lock:
             gate = self._opening.setdefault(scope, threading.Lock())
@@ -159,7 +165,7 @@ class Scopes:
         return found
 
     def _load(self, scope: Scope, table: Table) -> OpenScope:
-        folder = paths.scope_folder(self.manifests.root, table.folder, scope)
+        folder = self.manifests.folder(table, scope)
         try:
             self.manifests.check_published(scope, folder, table.qualified)
             manifest = self.manifests.get(scope)

@@ -10,6 +10,7 @@ from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.edits import NewColumn, NewTable
 from flightkalam.catalog.state import CatalogState, Change, Draft, Namespace
 from flightkalam.model.schema import Table, TableKind
+from flightkalam.model.storage import Storage
 from flightkalam.model.types import parse_type
 from flightkalam.sql.parser import parse
 from flightkalam.sql.statements import CreateTable
@@ -68,6 +69,7 @@ def commit(catalog: Catalog, change: Change) -> Change:
 def empty_state() -> CatalogState:
     draft = Draft(CatalogState())
     draft.put_namespace(Namespace("main", "", NOW_US))
+    draft.put_storage(Storage("it's cold", "s3", "s3://bucket/prefix"))  # no name that CREATE STORAGE takes: it wants quoting
     return draft.change().state
 
 

@@ -169,7 +169,7 @@ class World:
         return seen(self.snapshot(table, owner), predicate)
 
     def folder(self, table: Table, owner: str | None = None) -> Path:
-        return self.manifests.folder(table.folder, Scope(table.id, owner if table.kind.per_user else None))
+        return self.manifests.folder(table, Scope(table.id, owner if table.kind.per_user else None))
 
     def scope(self, table: Table, owner: str | None = None) -> Scope:
         return Scope(table.id, owner if table.kind.per_user else None)

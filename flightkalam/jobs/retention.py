@@ -106,7 +106,7 @@ def _expired_keys(snapshot: Snapshot, rule: _Expired) -> Iterator[pa.Table]:
     names = [c.name for c in plan.schema.key_columns]
     if plan.hot is not None:
         yield plan.hot.filter(rule.mask(plan.hot.column(rule.column.name))).select(names)
-    dead = dict(plan.dirty)
+    dead = {d.path: d.dead for d in plan.dirty}
     wanted = list(dict.fromkeys([*names, rule.column.name]))
     entries = {str(snapshot.scope.folder / b.file): b for b in snapshot.state.manifest.batches}
     for path in (*plan.clean, *dead):

@@ -9,13 +9,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from flightkalam.errors import Cancelled
 
-Inputs = Mapping[str, "pa.Table | pa.RecordBatchReader"]
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """One value of bits, which the text reads as `getvariable('name')`: to the engine it is a constant of the statement.
+
+    :param packed: eight bits a byte, the first one highest.
+    """
+
+    packed: bytes
+
+
+Input: TypeAlias = "pa.Table | pa.RecordBatchReader | Bits"
+Inputs = Mapping[str, Input]
 Tree = dict[str, Any]
 
 

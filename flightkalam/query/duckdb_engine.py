@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from flightkalam.errors import InvalidValue, KalamError, SqlSyntaxError, Unsupported
-from flightkalam.query.compute import CancelToken, Inputs, ResultColumn, Setting, Tree
+from flightkalam.query.compute import Bits, CancelToken, Inputs, ResultColumn, Setting, Tree
 from flightkalam.query.engine_errors import Failure, translate
 from flightkalam.sql.text import quote_literal
 
@@ -56,6 +56,7 @@ SET lock_configuration = true;
 """
 
 
+_BITS = re.compile(r"'[01]{65,}(?:…|'::BIT|(?=\s))")  # a plan would spell a value of bits out, as far as it has room
 _FATAL = re.compile(r"INTERNAL Error|FATAL Error|has been invalidated")
 
 
@@ -205,7 +206,7 @@ class DuckDBEngine:
         try:
             how = f"({', '.join(options)})" if options else ""
             rows = cursor.execute(f"EXPLAIN {how} {sql}").fetchall()
-            return "\n".join(str(r[-1]) for r in rows)
+            return _BITS.sub("'…'::BIT", "\n".join(str(r[-1]) for r in rows))
         except duckdb.Error as e:
             raise self._failed(e) from None
         finally:
@@ -221,7 +222,10 @@ class DuckDBEngine:
                 for name in ("user", "role", "actor", "namespace"):
                     cursor.execute(f"SET VARIABLE kalam_{name} = {quote_literal(getattr(caller, name))}")
             for name, data in inputs.items():
-                cursor.register(name, data)
+                if isinstance(data, Bits):
+                    _set_bits(cursor, name, data)
+                else:
+                    cursor.register(name, data)
         except duckdb.Error as e:
             cursor.close()
             raise self._failed(e) from None
@@ -295,6 +299,13 @@ class DuckDBStream:
             self._open = False
         self._reader = None
         self._cursor.close()
+
+
+def _set_bits(cursor: Any, name: str, bits: Bits) -> None:
+    # By way of an Arrow value: as a parameter the same bytes take 1.4 ms a megabit (measured).
+    cursor.register(name, pa.table({"bits": pa.array([bits.packed], pa.large_binary())}))
+    cursor.execute(f"SET VARIABLE {name} = (SELECT CAST(bits AS BIT) FROM {name})")
+    cursor.unregister(name)
 
 
 def _set_time_zone(cursor: Any, name: str) -> None:

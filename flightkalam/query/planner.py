@@ -24,6 +24,7 @@ from flightkalam.errors import InvalidValue, SqlSyntaxError, Unsupported, undefi
 from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import Column, Table, View
 from flightkalam.model.types import from_arrow
+from flightkalam.query.compute import Input
 from flightkalam.query.guard import Guard, Guarded, TableRef, name_tokens, named
 from flightkalam.query.hidden import hidden_names, hide_in_stars, shows_tombstones
 from flightkalam.query.params import NULL, Literal
@@ -125,7 +126,7 @@ class Planned:
     """A statement ready for the engine, with the scan plan of each table reference."""
 
     sql: str
-    inputs: Mapping[str, pa.Table]
+    inputs: Mapping[str, Input]
     requests: tuple[ScanRequest, ...]
     scans: tuple[Scan, ...]
     asks_caller: bool
@@ -169,9 +170,9 @@ def plan(bound: Bound, scan: ScanTable) -> Planned:
     return Planned(sql, inputs, bound.requests, scans, bound.asks_caller)
 
 
-def render(bound: Bound, scans: Sequence[Scan | None]) -> tuple[str, dict[str, pa.Table]]:
+def render(bound: Bound, scans: Sequence[Scan | None]) -> tuple[str, dict[str, Input]]:
     """The text for the engine and its inputs; a scan of None gives a relation without rows, to describe the result."""
-    inputs = dict(bound.inputs)
+    inputs: dict[str, Input] = dict(bound.inputs)
     relations: dict[int, str] = {}
     parts: list[str] = []
     for piece in bound.pieces:

@@ -1,17 +1,12 @@
 """How a scan plan reads as a SQL relation.
 
     clean batches   one read_parquet for all of them
-    dirty batches   one read_parquet, without the rows whose positions are dead
+    dirty batches   without the rows whose positions are dead (`dead_rows`)
     hot rows        an Arrow input
     ──────────────  UNION ALL, with the same columns and types in each
 
 Files are read by field id, never by name (T-32, T-33), and always with `can_have_nan` (T-27).  Inside, columns are
 called by their id, so that no name of a client can meet a virtual column of the reader.
-
-Dead positions, measured on 2M rows in 20 batches against the raw scan (15.5 ms, two threads): NOT IN over an Arrow
-input takes 1.3 × at 0.01 % dead, 1.5 × at 0.1 %, 1.9 × at 1 %, 2.3 × at 10 %; one bit per row in one value 1.7 × at
-any density, after 0.1 ms to build it.  A scan per batch costs 0.8 ms a batch, an anti-join 3.5 ×.  So: few by NOT IN,
-many by bits.
 """
 
 from __future__ import annotations
@@ -20,16 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
-from pyroaring import BitMap
 
-from flightkalam.errors import Unsupported
 from flightkalam.model.schema import DELETED_COLUMN, SEQ_COLUMN, Column, TableSchema
+from flightkalam.query import dead_rows
+from flightkalam.query.compute import Input
 from flightkalam.sql.text import quote_ident, quote_literal
 
-_FEW = 600  # one dead row in so many: below it NOT IN is faster than bits
-_MAX_BITS = (1 << 31) - 1  # get_bit counts in INT
 _INTERVAL_ENGINE = "STRUCT(months INTEGER, days INTEGER, micros BIGINT)"
 
 
@@ -46,7 +38,7 @@ class Scan(Protocol):
     def clean(self) -> Sequence[str]: ...
 
     @property
-    def dirty(self) -> Sequence[tuple[str, BitMap]]: ...
+    def dirty(self) -> Sequence[dead_rows.Dirty]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +56,7 @@ class Shown:
 @dataclass(frozen=True, slots=True)
 class Rendered:
     sql: str
-    inputs: dict[str, pa.Table]
+    inputs: dict[str, Input]
 
 
 def shown(schema: TableSchema, named: frozenset[str]) -> Shown:
@@ -79,13 +71,14 @@ def relation_sql(scan: Scan | None, shows: Shown, name: str) -> Rendered:
     :param scan: None renders the same columns and types without a row.
     :param name: prefix for its inputs, unique in the statement.
     """
-    inputs: dict[str, pa.Table] = {}
+    inputs: dict[str, Input] = {}
     parts: list[str] = []
     if scan is not None:
         if scan.clean:
             parts.append(f"SELECT {_read_columns(shows)} FROM {_read(scan.clean, shows)}")
-        for i, group in enumerate(_groups(scan.dirty)):
-            parts.append(_dirty(group, shows, f"{name}_{i}", inputs))
+        for part in dead_rows.parts(scan.dirty, name):
+            inputs[part.name] = part.input
+            parts.append(f"SELECT {_read_columns(shows)} FROM {_read(part.paths, shows)} WHERE {part.condition}")
         if scan.hot is not None and scan.hot.num_rows:
             inputs[name] = scan.hot.select([c.name for c in shows.all])
             parts.append(f"SELECT {arrow_columns(shows.all)} FROM {name}")
@@ -163,40 +156,3 @@ def _read(paths: Sequence[str], shows: Shown) -> str:
 def _field(column: Column) -> str:
     fill = "NULL" if column.fill_text is None else quote_literal(column.fill_text)
     return f"{column.id}: {{name: '{_inner(column)}', type: {quote_literal(_file_type(column))}, default_value: {fill}}}"
-
-
-def _groups(dirty: Sequence[tuple[str, BitMap]]) -> list[Sequence[tuple[str, BitMap]]]:
-    """Dirty batches in groups whose positions fit one number: batch × stride + row."""
-    if not dirty:
-        return []
-    size = max(1, _MAX_BITS // _stride(dirty))
-    return [dirty[i : i + size] for i in range(0, len(dirty), size)]
-
-
-def _stride(dirty: Sequence[tuple[str, BitMap]]) -> int:
-    """One more than the last dead row: the last position of a batch's stretch is alive, and all rows behind share
-    it."""
-    last = max(dead.max() for _, dead in dirty)
-    if last + 2 > _MAX_BITS:
-        raise Unsupported("a batch has more than 2^31 rows; compact the table into smaller ones")
-    return int(last) + 2
-
-
-def _dirty(group: Sequence[tuple[str, BitMap]], shows: Shown, name: str, inputs: dict[str, pa.Table]) -> str:
-    stride = _stride(group)
-    dead = np.concatenate(
-        [np.frombuffer(d.to_array(), np.uint32).astype(np.int64) + i * stride for i, (_, d) in enumerate(group)]
-    )
-    source = f"SELECT {_read_columns(shows)} FROM {_read([p for p, _ in group], shows)}"
-    # `file_index` counts the files of this list; both are virtual columns of the reader.
-    position = f"CAST(file_index AS BIGINT) * {stride} + least(file_row_number, {stride - 1})"
-    if len(dead) * _FEW < stride * len(group):
-        inputs[name] = pa.table({"dead": dead})
-        return f"{source} WHERE ({position}) NOT IN (SELECT dead FROM {name})"
-    bits = np.zeros(stride * len(group), np.uint8)
-    bits[dead] = 1
-    inputs[name] = pa.table({"dead": pa.array([np.packbits(bits).tobytes()], pa.large_binary())})
-    return (
-        f"{source}, (SELECT CAST(dead AS BIT) AS __kalam_dead FROM {name}) "
-        f"WHERE get_bit(__kalam_dead, CAST({position} AS INTEGER)) = 0"
-    )

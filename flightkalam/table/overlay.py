@@ -18,7 +18,7 @@ from pyroaring import BitMap
 from flightkalam.model.keys import I64, combined, matches
 from flightkalam.model.schema import DELETED, SEQ, Table
 from flightkalam.table.mutate import Mutation
-from flightkalam.table.scan import ScanPlan
+from flightkalam.table.scan import DirtyBatch, ScanPlan
 from flightkalam.table.snapshot import Snapshot
 
 
@@ -71,7 +71,7 @@ class Overlay:
             hot = plan.hot.filter(pa.array(keep)).select(own.schema.names)
             parts.insert(0, hot.cast(own.schema))
         hot_rows = pa.concat_tables(parts)
-        figures = replace(plan.figures, hot_rows=hot_rows.num_rows, dead_rows=sum(len(d) for _, d in dirty))
+        figures = replace(plan.figures, hot_rows=hot_rows.num_rows, dead_rows=sum(len(d.dead) for d in dirty))
         return replace(plan, hot=hot_rows if hot_rows.num_rows else None, clean=clean, dirty=dirty, figures=figures)
 
 
@@ -83,11 +83,11 @@ def flagged(rows: pa.Table) -> pa.Table:
     return rows.append_column(pa.field(DELETED, pa.bool_(), nullable=False), flags)
 
 
-def _without(plan: ScanPlan, snapshot: Snapshot, gone: I64) -> tuple[tuple[str, ...], tuple[tuple[str, BitMap], ...]]:
+def _without(plan: ScanPlan, snapshot: Snapshot, gone: I64) -> tuple[tuple[str, ...], tuple[DirtyBatch, ...]]:
     """The plan's batches with the superseded rows skipped by position."""
     if not len(gone):
         return plan.clean, plan.dirty
-    known = dict(plan.dirty)
+    known = {d.path: d.dead for d in plan.dirty}
     clean, dirty = [], []
     entries = {str(snapshot.scope.folder / b.file): b for b in snapshot.state.manifest.batches}
     for path in (*plan.clean, *known):
@@ -100,5 +100,5 @@ def _without(plan: ScanPlan, snapshot: Snapshot, gone: I64) -> tuple[tuple[str, 
         if not dead:
             clean.append(path)
         elif len(dead) < entry.rows:
-            dirty.append((path, dead))
+            dirty.append(DirtyBatch(path, dead, entry.rows))
     return tuple(clean), tuple(dirty)

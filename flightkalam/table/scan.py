@@ -30,19 +30,31 @@ class Figures:
     dead_rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class DirtyBatch:
+    """A batch of which not every row counts.
+
+    :param dead: the row numbers to skip, of `rows`.
+    """
+
+    path: str
+    dead: BitMap
+    rows: int
+
+
 @dataclass(frozen=True)
 class ScanPlan:
     """Everything an engine needs to read one table reference, immutable.
 
     :param hot: live rows in memory, storage columns with `_deleted` and `_seq`; None when there are none.
     :param clean: paths of batches of which every row counts.
-    :param dirty: paths of the others, with the row numbers to skip.
+    :param dirty: the others.
     """
 
     schema: TableSchema
     hot: pa.Table | None
     clean: tuple[str, ...]
-    dirty: tuple[tuple[str, BitMap], ...]
+    dirty: tuple[DirtyBatch, ...]
     figures: Figures
 
 
@@ -56,7 +68,7 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
     choice = choose(snapshot, predicate)
     chosen = tuple(manifest.batches[i] for i in choice.at)
     clean: list[str] = []
-    dirty: list[tuple[str, BitMap]] = []
+    dirty: list[DirtyBatch] = []
     read, by_range = 0, choice.by_range
     asked = key_asked(predicate, snapshot.table.schema) if 0 < len(chosen) <= MOST_BATCHES else None
     found: list[pa.Table] = []
@@ -73,7 +85,7 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         if not dead:
             clean.append(path)
         elif len(dead) < entry.rows:
-            dirty.append((path, dead))
+            dirty.append(DirtyBatch(path, dead, entry.rows))
         else:
             continue
         read += 1
@@ -87,7 +99,7 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         pruned_by_bloom=choice.by_bloom,
         batches_read=read,
         hot_rows=0 if hot is None else hot.num_rows - sum(t.num_rows for t in found),
-        dead_rows=sum(len(d) for _, d in dirty),
+        dead_rows=sum(len(d.dead) for d in dirty),
     )
     _count(snapshot, figures)
     return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures)

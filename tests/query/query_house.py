@@ -32,6 +32,7 @@ from flightkalam.query.planner import (
     bind,
     plan,
 )
+from flightkalam.table.scan import DirtyBatch
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class FakeScan:
     schema: TableSchema
     hot: pa.Table | None = None
     clean: tuple[str, ...] = ()
-    dirty: tuple[tuple[str, BitMap], ...] = ()
+    dirty: tuple[DirtyBatch, ...] = ()
 
 
 def make_table(name: str, columns: dict[str, str], *, key: int = 1, namespace: str = "main", hidden_key: bool = False) -> Table:
@@ -116,7 +117,7 @@ class House:
         for i, rows in enumerate(batches):
             path = self.write(table, make_rows(table, rows, first_seq=i * 1000), i)
             if dead and i in dead:
-                dirty.append((path, BitMap(dead[i])))
+                dirty.append(DirtyBatch(path, BitMap(dead[i]), len(rows)))
             else:
                 clean.append(path)
         rows = make_rows(table, hot, first_seq=1_000_000) if hot else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -14,10 +16,13 @@ import pytest
 from pyroaring import BitMap
 from query_house import FakeScan, House, make_rows, make_table
 
-from flightkalam.errors import DataCorrupted
+from flightkalam.errors import DataCorrupted, Unsupported
 from flightkalam.model.schema import SEQ_COLUMN, Column, TableSchema, fill_bytes
 from flightkalam.model.types import parse_type
-from flightkalam.query.relation import relation_sql, shown
+from flightkalam.query import dead_rows
+from flightkalam.query.compute import Setting
+from flightkalam.query.relation import shown
+from flightkalam.table.scan import DirtyBatch
 
 TYPES = {
     "k": "BIGINT",
@@ -102,7 +107,7 @@ def test_dead_positions_are_skipped_in_each_way(
     house: House, monkeypatch: pytest.MonkeyPatch, dead: list[int], few: int
 ) -> None:
     """T-47: positions belong to their file, whatever the order in which files are read."""
-    monkeypatch.setattr("flightkalam.query.relation._FEW", few)
+    monkeypatch.setattr("flightkalam.query.dead_rows._FEW", few)
     table = make_table("t", {"k": "BIGINT"})
     batches = [[{"k": b * 10_000 + i} for i in range(1000)] for b in range(12)]
     house.add(table, batches=batches, dead=dict.fromkeys(range(0, 12, 2), dead) | {1: [5]})
@@ -111,20 +116,52 @@ def test_dead_positions_are_skipped_in_each_way(
     assert house.rows("SELECT count(*) FROM t WHERE k % 10000 >= 500") == [(sum(1 for k in expected if k % 10_000 >= 500),)]
 
 
-def test_both_ways_are_taken() -> None:
-    table = make_table("t", {"k": "BIGINT"})
-    shows = shown(table.schema, frozenset())
-    few = relation_sql(FakeScan(table.schema, dirty=(("/x/batch-0.parquet", BitMap([5_000])),)), shows, "a")
-    many = relation_sql(FakeScan(table.schema, dirty=(("/x/batch-0.parquet", BitMap(range(0, 5_000, 2))),)), shows, "a")
-    assert "NOT IN" in few.sql
-    assert "get_bit" in many.sql
+def dirty(rows: int, dead: Iterable[int]) -> DirtyBatch:
+    return DirtyBatch(f"/x/batch-{rows}.parquet", BitMap(dead), rows)
 
 
-def test_positions_too_many_for_one_number_are_grouped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flightkalam.query.relation._MAX_BITS", 25)
+def test_each_batch_is_read_in_the_way_that_suits_it() -> None:
+    sparse, dense = dirty(10_000, [5_000]), dirty(5_000, range(0, 5_000, 2))
+    by_list, by_bits = dead_rows.parts([sparse, dense], "a")
+    assert (by_list.paths, by_bits.paths) == ((sparse.path,), (dense.path,))
+    assert "NOT IN" in by_list.condition
+    assert "get_bit" in by_bits.condition
+
+
+def test_no_constant_of_bits_is_large_or_mostly_waste() -> None:
+    """The engine copies a constant for every file; and one long batch must not give each short one its length."""
+    batches = [dirty(rows, [0, rows - 1]) for rows in [100_000] * 100 + [1_000] * 200 + [50_000_000] + [10] * 30]
+    parts = dead_rows._groups(batches)
+    seen = []
+    for group in parts:
+        bits = max(d.rows for d in group) * len(group)
+        assert bits <= 2 * sum(d.rows for d in group) + dead_rows._SPARE
+        assert len(group) == 1 or bits // 8 * len(group) <= dead_rows._COPIED
+        seen += group
+    assert seen == batches
+
+
+def test_more_rows_than_an_integer_counts_are_refused() -> None:
+    """T-26."""
+    with pytest.raises(Unsupported, match="2\\^31 rows"):
+        dead_rows.parts([dirty(1 << 31, range(1 << 21))], "a")
+
+
+def test_positions_in_several_groups(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flightkalam.query.dead_rows._MAX_BITS", 25)
     table = make_table("t", {"k": "BIGINT"})
     house.add(table, batches=[[{"k": b * 10 + i} for i in range(10)] for b in range(5)], dead={b: [3] for b in range(5)})
     assert house.rows("SELECT count(*), count(*) FILTER (WHERE k % 10 = 3) FROM t") == [(45, 0)]
+
+
+@pytest.mark.parametrize("options", [{"analyze": True}, {"as_json": True}, {"analyze": True, "as_json": True}, {}])
+def test_a_plan_does_not_spell_the_bits_out(house: House, options: dict[str, bool]) -> None:
+    table = make_table("t", {"k": "BIGINT"})
+    house.add(table, batches=[[{"k": i} for i in range(10_000)]], dead={0: list(range(0, 10_000, 7))})
+    text = house.executor.explain(house.plan("SELECT sum(k) FROM t"), Setting(), **options)
+    assert "get_bit" in text
+    assert not re.search("[01]{65}", text)
+    assert len(text) < 20_000
 
 
 def test_nan_and_zero_are_found_in_files(house: House) -> None:

@@ -179,7 +179,7 @@ def seen(snapshot: Snapshot, predicate: Predicate = TRUE, tombstones: bool = Fal
     """The rows of a scan plan with `_seq` and `_deleted`, ordered by `_seq`."""
     plan = scan(snapshot, predicate, tombstones=tombstones)
     out: list[Row] = [] if plan.hot is None else plan.hot.to_pylist()
-    for path, dead in [*((p, BitMap()) for p in plan.clean), *plan.dirty]:
+    for path, dead in [*((p, BitMap()) for p in plan.clean), *((d.path, d.dead) for d in plan.dirty)]:
         rows = file_rows(Path(path), plan.schema)
         out += [row for i, row in enumerate(rows) if i not in dead]
     return sorted(out, key=lambda r: r[SEQ])

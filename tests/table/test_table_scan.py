@@ -47,7 +47,7 @@ def test_a_batch_is_clean_until_one_of_its_rows_is_superseded(world: World, tabl
     assert (len(scan(world.snapshot(table)).clean), scan(world.snapshot(table)).dirty) == (1, ())
     world.write(table, [row(1, 1)], None, UPDATE)
     plan = scan(world.snapshot(table))
-    assert plan.clean == () and [sorted(dead) for _, dead in plan.dirty] == [[1]]
+    assert plan.clean == () and [sorted(d.dead) for d in plan.dirty] == [[1]]
     assert plan.hot is not None and plan.hot.num_rows == 1
 
 

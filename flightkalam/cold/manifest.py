@@ -79,6 +79,11 @@ class BatchEntry:
     dead: VectorRef | None = None
     filters: tuple[FilterRef, ...] = ()
 
+    @property
+    def all_superseded(self) -> bool:
+        """Whether the vector alone says that nobody needs the batch."""
+        return self.dead is not None and self.dead.cardinality == self.rows
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -120,6 +120,45 @@ class HotCut:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class _CutAt:
+    """What a cut depends on: the rows and the marks at its watermark, and the schema."""
+
+    n: int
+    marks: int
+    version: int
+
+    def before(self, other: _CutAt) -> bool:
+        return self.version == other.version and self.n <= other.n and self.marks <= other.marks
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One segment's part of a cut.
+
+    :param rows: of the segment, live or not, at the cut's watermark.
+    """
+
+    segment: Segment
+    rows: int
+    table: pa.Table
+    tombstones: int
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedCut:
+    at: _CutAt
+    cut: HotCut
+    pieces: dict[int, _Piece]
+
+
+_SEQ_FIELD = pa.field(SEQ, pa.int64(), nullable=False)
+
+
+def _cut_schema(schema: TableSchema) -> pa.Schema:
+    return schema.storage.append(pa.field(DELETED, pa.bool_(), nullable=False)).append(_SEQ_FIELD)
+
+
 class HotRows:
     """The hot rows of one scope.  One writer at a time; any number of readers."""
 
@@ -134,7 +173,7 @@ class HotRows:
         self._recent: dict[int, list[int]] = {}
         self._indexes: list[KeyIndex] = []
         self._indexed = 0  # rows below have been indexed
-        self._cut: tuple[tuple[int, int, int], HotCut] | None = None
+        self._cut: _CachedCut | None = None
         self._dead_cold: tuple[int, dict[int, BitMap]] = (0, {})
 
     # -- writing, under the scope's lock -----------------------------------------------------------------------
@@ -326,37 +365,47 @@ class HotRows:
 
     def cut(self, watermark: int, schema: TableSchema) -> HotCut:
         """The live rows at a watermark."""
-        ids = self.ids.values()
-        n = int(np.searchsorted(ids, watermark, "right"))
-        dead = self.dead_rows(watermark)
-        key = (n, len(dead), schema.version)
+        n = int(np.searchsorted(self.ids.values(), watermark, "right"))
+        at = _CutAt(n, len(self.dead_rows(watermark)), schema.version)
         cached = self._cut
-        if cached is not None and cached[0] == key:
-            return cached[1]
-        cut = self._cut_at(n, dead, ids, schema)
-        self._cut = (key, cut)
+        if cached is not None and cached.at == at:
+            return cached.cut
+        pieces = self._pieces(at, watermark, schema, cached if cached is not None and cached.at.before(at) else None)
+        parts = [p.table for p in pieces.values() if p.table.num_rows]
+        table = pa.concat_tables(parts) if parts else _cut_schema(schema).empty_table()
+        cut = HotCut(table, sum(p.tombstones for p in pieces.values()), n)
+        if cached is None or cached.at.before(at) or cached.at.version != at.version:
+            self._cut = _CachedCut(at, cut, pieces)
         return cut
 
-    def _cut_at(self, n: int, dead: I64, ids: npt.NDArray[np.generic], schema: TableSchema) -> HotCut:
-        alive = np.ones(n, bool)
-        alive[dead[dead < n]] = False
-        parts, tombstones = [], 0
-        for s in self.segments:
-            if s.start >= n:
-                break
-            end = min(s.end, n)
-            table = s.conformed(schema).slice(0, end - s.start)
-            table = table.append_column(pa.field(SEQ, pa.int64(), nullable=False), pa.array(ids[s.start : end]))
-            mask = alive[s.start : end]
-            if not mask.all():
-                table = table.filter(pa.array(mask))
-            if s.has_tombstones:
-                tombstones += pc.sum(table.column(DELETED)).as_py() or 0
-            if table.num_rows:
-                parts.append(table)
-        empty = schema.storage.append(pa.field(DELETED, pa.bool_(), nullable=False))
-        empty = empty.append(pa.field(SEQ, pa.int64(), nullable=False))
-        return HotCut(pa.concat_tables(parts) if parts else empty.empty_table(), tombstones, n)
+    def _pieces(self, at: _CutAt, watermark: int, schema: TableSchema, before: _CachedCut | None) -> dict[int, _Piece]:
+        """The live rows of each segment, by its first row; those of an older cut where nothing has changed since.
+
+        So a cut after a small commit costs by the segments that the commit touched, and not by all versions that are hot.
+        """
+        segments = [s for s in self.segments if s.start < at.n]
+        known = {} if before is None else before.pieces
+        marked = self.marks.values()["row"][0 if before is None else before.at.marks : at.marks]
+        starts = np.array([s.start for s in segments], np.int64)
+        touched = set(np.unique(np.searchsorted(starts, marked, "right") - 1).tolist())
+        pieces = {}
+        for i, s in enumerate(segments):
+            rows, piece = min(s.end, at.n) - s.start, known.get(s.start)
+            if piece is None or piece.segment is not s or piece.rows != rows or i in touched:
+                piece = self._piece(s, rows, watermark, schema)
+            pieces[s.start] = piece
+        return pieces
+
+    def _piece(self, s: Segment, rows: int, watermark: int, schema: TableSchema) -> _Piece:
+        by = self.superseded_by.values()[s.start : s.start + rows]
+        alive = (by == 0) | (by > watermark)
+        if not alive.any():
+            return _Piece(s, rows, _cut_schema(schema).empty_table(), 0)
+        seqs = pa.array(self.ids.values()[s.start : s.start + rows])
+        table = s.conformed(schema).slice(0, rows).append_column(_SEQ_FIELD, seqs)
+        if not alive.all():
+            table = table.filter(pa.array(alive))
+        return _Piece(s, rows, table, (pc.sum(table.column(DELETED)).as_py() or 0) if s.has_tombstones else 0)
 
     def dead_rows(self, watermark: int) -> I64:
         """Rows superseded by versions at or below the watermark, in order of their superseders."""

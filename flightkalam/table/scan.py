@@ -80,6 +80,8 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         read, chosen = len(found), ()
         by_range = len(manifest.batches) - choice.by_bloom - read
     for entry in chosen:
+        if entry.all_superseded:
+            continue  # every version in it has a newer one, so its vector need not even be looked at
         dead = snapshot.superseded(entry) if tombstones else snapshot.dead(entry)
         path = str(snapshot.scope.folder / entry.file)
         if not dead:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from perf import bulk_ingest, cold_aggregate, report, start_up, statements, stream_rows
+from perf import bulk_ingest, change_feed, cold_aggregate, dead_rows, report, start_up, statements, stream_rows, versions
 from perf.result import LeftOut, NotPossible, Result
 from perf.world import QUICK, Sizes, World
 
@@ -30,6 +30,9 @@ MEASUREMENTS: dict[str, Callable[[World], Result]] = {
     statements.POINT_BOUND: statements.measure_point_bound,
     statements.POINT_RANDOM: statements.measure_point_random,
     statements.INSERT_ROW: statements.measure_insert_row,
+    **dead_rows.measure_each(),
+    **versions.measure_each(),
+    **change_feed.measure_each(),
 }
 
 

@@ -35,10 +35,14 @@ class Sizes:
     point_batch_rows: int = 10_000
     repeats: int = 7
     calls: int = 400
+    dead_rows: int = 2_000_000
+    versioned_rows: int = 20_000
+    feed_rows: int = 1_000_000
+    feed_changes: int = 10_000
 
 
 # Enough to see that everything runs, too little to believe a figure.
-QUICK = Sizes(300_000, 100_000, 100_000, 10, 1_000, 2, 40)
+QUICK = Sizes(300_000, 100_000, 100_000, 10, 1_000, 2, 40, 100_000, 500, 20_000, 1_000)
 
 
 class World:

@@ -91,7 +91,7 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         else:
             continue
         read += 1
-    objects.ready([*clean, *(path for path, _ in dirty)])  # the holder of the pin keeps them there
+    objects.ready([*clean, *(d.path for d in dirty)])  # the holder of the pin keeps them there
     hot = _hot(snapshot, tombstones, found)
     figures = Figures(
         table=snapshot.table.qualified,

@@ -48,7 +48,7 @@ from flightkalam.query.duckdb_engine import DuckDBEngine
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
 from flightkalam.session import Service, maintenance, users
-from flightkalam.session.cache import Recent
+from flightkalam.session.cache import KeyedTexts, Recent
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipts
@@ -150,6 +150,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         bloom_cache_bytes=config.manifest.bloom_cache_bytes,
         counters=counters,
         clock=clock,
+        row_cache_bytes=config.manifest.row_cache_bytes,
     )
     engine = _engine(config, root, ids)
     jobs = Jobs(store, clock)
@@ -173,6 +174,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         executor=Executor(engine, batch_rows=config.ingest.batch_rows, max_batch_bytes=config.engine.max_batch_bytes),
         guard=Guard(engine, Limits(max_chars=config.server.max_sql_bytes * 2)),
         statements=Recent(1_024),
+        keyed=KeyedTexts(1_024),
         jobs=jobs,
         cleanup=cleanup,
         backups=backups,

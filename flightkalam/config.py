@@ -320,6 +320,9 @@ class ManifestConfig(Section):
     key_cache_bytes: ByteSize = _key(256 * MIB, unit="bytes", ge=0)
     """Decoded key columns of cold batches kept in memory, which make repeated updates of flushed rows cheap."""
 
+    row_cache_bytes: ByteSize = _key(64 * MIB, unit="bytes", ge=0)
+    """Decoded row groups of cold batches kept in memory, which make reads and changes of single rows by key cheap."""
+
     bloom_cache_bytes: ByteSize = _key(256 * MIB, unit="bytes", ge=0)
     """Bloom filters of cold batches kept in memory, so that a search by key opens no file in vain; 0 uses none."""
 

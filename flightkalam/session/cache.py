@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from flightkalam.sql.keyed import Keyed, read_keyed
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -32,3 +35,22 @@ class Recent(Generic[K, V]):
             while len(self._known) > self._limit:
                 self._known.popitem(last=False)
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    statement: Keyed | None
+
+
+class KeyedTexts:
+    """Which texts are statements about one row by its key (`sql/keyed.py`).
+
+    :param enabled: tests compare the two ways.
+    """
+
+    def __init__(self, limit: int, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._known: Recent[str, _Read] = Recent(limit)
+
+    def get(self, text: str) -> Keyed | None:
+        return self._known.get(text, lambda t: _Read(read_keyed(t))).statement if self.enabled else None

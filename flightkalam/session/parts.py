@@ -17,7 +17,7 @@ from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.runner import Jobs
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard
-from flightkalam.session.cache import Recent
+from flightkalam.session.cache import KeyedTexts, Recent
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.receipts import Receipts
 from flightkalam.sql.statements import Statement
@@ -44,6 +44,7 @@ class Parts:
     executor: Executor
     guard: Guard
     statements: Recent[str, Statement]  # parsed, by text
+    keyed: KeyedTexts
     jobs: Jobs
     cleanup: Cleanup
     backups: Backups

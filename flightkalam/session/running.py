@@ -13,7 +13,7 @@ from flightkalam.auth.identity import Identity
 from flightkalam.errors import BadRequest, Conflict, InvalidValue, MalformedAsUser, Unsupported
 from flightkalam.query import params
 from flightkalam.query.params import Literal
-from flightkalam.session import dml, statements, writes
+from flightkalam.session import dml, keyed, statements, writes
 from flightkalam.session import ingest as ingest_
 from flightkalam.session.acts import AUDITED, HERE, Act, For, Origin, joined, subject_of
 from flightkalam.session.execution import Execution
@@ -36,6 +36,7 @@ _IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.
 _WAITS_FOR_COMMIT = (s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
 # What belongs to the session itself and runs in nobody's name.
 UNACTED = (*SESSION_STATEMENTS, *TRANSACTION_STATEMENTS, s.ShowSetting)
+_KEYED = (s.Query, s.Update, s.Delete)
 EMPTY = pa.schema([])
 _TRIES = 5  # where others are faster: they replace the table, or write the same keys
 _SECRETS = re.compile("password", re.IGNORECASE)
@@ -153,9 +154,15 @@ class Runner:
             return runner._announced(statement, text, bound, prepared=prepared)
 
     def _announced(self, statement: s.Statement, text: str, bound: pa.Table | None, *, prepared: bool) -> pa.Schema:
+        short = self._keyed(statement, text, bound, describe=prepared)
+        if short is not None:
+            with self._execution(statement) as e:
+                announced = keyed.schema(e, short)
+            if announced is not None:
+                return announced
         literals = [params.NULL] * parameter_count(text) if prepared else _one_row(text, bound)
         if not isinstance(statement, s.Query) and literals:
-            statement = self.parse(substitute_params(text, [v.sql for v in literals]))
+            statement, literals = self.parse(substitute_params(text, [v.sql for v in literals])), []
         make = statements.row_of(statement).schema
         assert make is not None, "a statement with rows has a schema"
         with self._execution(statement, literals) as e:
@@ -211,25 +218,41 @@ class Runner:
     def _rows(self, statement: s.Statement, text: str, bound: pa.Table | None) -> tuple[Rows, Execution]:
         literals = _one_row(text, bound)
         if not isinstance(statement, s.Query) and literals:
-            statement = self.parse(substitute_params(text, [v.sql for v in literals]))
+            statement, literals = self.parse(substitute_params(text, [v.sql for v in literals])), []
         run = statements.row_of(statement).rows
         if run is None:
             raise BadRequest("the statement returns no rows; run it as an update")
+        short = self._keyed(statement, text, bound)
         with self._turn(statement):
             for _ in range(_TRIES if self.transaction is None else 0):
                 try:
-                    return self._started(run, statement, literals)
+                    return self._started(run, statement, literals, short)
                 except (TableGone, SchemaMoved):
                     with self.parts.scopes.door.mutex:
                         pass  # whoever dropped or replaced the table is about to say so
-            return self._started(run, statement, literals)
+            return self._started(run, statement, literals, short)
 
-    def _started(self, run: Callable[..., Rows], statement: s.Statement, literals: Sequence[Literal]) -> tuple[Rows, Execution]:
+    def _keyed(self, statement: s.Statement, text: str, bound: pa.Table | None, *, describe: bool = False) -> keyed.Call | None:
+        """The statement as one about a single row by its key, if it is and may go the short way.
+
+        :param describe: its parameters are not bound yet.
+        """
+        if not isinstance(statement, _KEYED) or self.transaction is not None or _SECRETS.search(text):
+            return None
+        found = self.parts.keyed.get(text)
+        if found is None:
+            return None
+        return keyed.Call(found, None) if describe and found.parameters else keyed.call(found, bound)
+
+    def _started(
+        self, run: Callable[..., Rows], statement: s.Statement, literals: Sequence[Literal], short: keyed.Call | None
+    ) -> tuple[Rows, Execution]:
         e = self._execution(statement, literals)
         if self.on_start is not None:
             self.on_start(e.cancel.cancel)
         try:
-            return run(e, statement), e
+            rows = keyed.rows(e, short) if short is not None else None
+            return rows if rows is not None else run(e, statement), e
         except BaseException:
             e.close()
             raise
@@ -251,7 +274,8 @@ class Runner:
         run = statements.row_of(statement).count
         if run is None:
             return self._drained(text)
-        return self._counted(statement, lambda e: run(e, statement))
+        short = self._keyed(statement, text, None)
+        return self._counted(statement, lambda e: _short_count(e, short, lambda: run(e, statement)))
 
     def _counted(self, statement: s.Statement, run: Callable[[Execution], int]) -> int:
         def once() -> int:
@@ -280,6 +304,9 @@ class Runner:
             assert isinstance(insert, s.Insert), "parameters do not change the kind of a statement"
             rows = bound.rename_columns(names)
             return self._counted(insert, lambda e: dml.insert(e, insert, rows).count)
+        short = self._keyed(statement, text, bound)
+        if short is not None and statements.row_of(statement).count is not None:
+            return self._counted(statement, lambda e: _short_count(e, short, lambda: self._count_of(e, text, bound)))
         texts = [substitute_params(text, [v.sql for v in row]) for row in params.rows_of(bound)]
         if len(texts) == 1:
             return self.update(texts[0])
@@ -287,6 +314,13 @@ class Runner:
             with self.transaction.all_or_nothing():
                 return sum(self.update(t) for t in texts)
         return self._tried(lambda inside: sum(inside.update(t) for t in texts))
+
+    def _count_of(self, e: Execution, text: str, bound: pa.Table) -> int:
+        """Run an update with one row of parameters in an execution that has begun."""
+        statement = self.parse(substitute_params(text, [v.sql for v in params.literals(bound)]))
+        run = statements.row_of(statement).count
+        assert run is not None, "parameters do not change the kind of a statement"
+        return run(e, statement)
 
     def _tried(self, run: Callable[[Runner], int]) -> int:
         """Nobody began this transaction, so nobody should have to begin it again because another writer was faster."""
@@ -328,6 +362,11 @@ def refuse_clause(statement: s.Statement) -> None:
     """What belongs to the session itself is never run as anybody, nor silently as the actor."""
     if statement.as_user is not None:
         raise Unsupported(f"{statements.spoken(type(statement))} is of the session itself and takes no AS USER")
+
+
+def _short_count(e: Execution, short: keyed.Call | None, ordinary: Callable[[], int]) -> int:
+    written = keyed.write(e, short) if short is not None else None
+    return ordinary() if written is None else written.count
 
 
 def parameter_count(text: str) -> int:

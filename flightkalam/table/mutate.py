@@ -388,6 +388,19 @@ class Writer:
                 "transaction; nothing was written, run the transaction again"
             )
 
+    @property
+    def scopes(self) -> Scopes:
+        return self._scopes
+
+    def commit_located(
+        self, mutation: Mutation, scope: OpenScope, probe: Probe, found: Located, extra: Extra | None
+    ) -> tuple[int, int]:
+        """Commit rows whose live versions the caller has located under the scope's lock, which it holds.
+
+        :return: the position to wait for once the lock is let go, and the `_seq` of the first row.
+        """
+        return self._commit([_marked(mutation, scope, _payload(mutation), probe, found)], extra)
+
     def _commit(self, decided: list[_Decided], extra: Extra | None) -> tuple[int, int]:
         door, hot_log = self._door, self._scopes.log
         total = sum(d.mutation.rows.num_rows for d in decided)

@@ -24,6 +24,7 @@ from flightkalam.cold import bloom
 from flightkalam.cold.batch_file import BatchReader, Footer
 from flightkalam.cold.bloom_cache import Blooms
 from flightkalam.cold.deletion_vectors import VectorCache
+from flightkalam.cold.group_cache import GroupCache
 from flightkalam.cold.manifest import BatchEntry, FilterRef, Manifest
 from flightkalam.cold.manifests import Manifests
 from flightkalam.errors import Conflict, Fenced, KalamError
@@ -127,6 +128,7 @@ class Scopes:
         bloom_cache_bytes: int = 256 << 20,
         counters: Counters | None = None,
         clock: Clock | None = None,
+        row_cache_bytes: int = 64 << 20,
     ) -> None:
         self.clock = clock or SystemClock()
         self.log = log
@@ -138,6 +140,7 @@ class Scopes:
         self.keys = KeyCache(self.reader, key_cache_bytes)
         self.counters = counters if counters is not None else Counters()
         self.blooms = Blooms(bloom_cache_bytes, self.counters, self._remade_key_filter)
+        self.groups = GroupCache(self.reader, row_cache_bytes)
         self._lock = threading.Lock()
         self._open: dict[Scope, OpenScope] = {}
         self._opening: dict[Scope, threading.Lock] = {}

@@ -47,7 +47,7 @@ from flightkalam.model.schema import Table
 from flightkalam.query.duckdb_engine import DuckDBEngine
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
-from flightkalam.session import Service, maintenance, users
+from flightkalam.session import Service, maintenance, manifests, users
 from flightkalam.session.cache import KeyedTexts, Recent
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
@@ -130,7 +130,18 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     hot_log.sweep()
     lineage = Lineage.begin(store)
     cache = FileCache(root / CACHE, config.storage.cache_bytes, door)
-    manifests = Manifests(store, clock, root / "cold", config.manifest.max_entries, lineage=lineage, cache=cache.root)
+    counters = telemetry.Counters()
+    cached = config.manifest
+    cold = Manifests(
+        store,
+        clock,
+        root / "cold",
+        cached.max_entries,
+        cached.ttl_seconds,
+        counters.add,
+        lineage=lineage,
+        cache=cache.root,
+    )
     storages = Storages(cache, lineage, config.storage, storage_secrets())
     storages.start(catalog.state.storages.values())
 
@@ -140,10 +151,9 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         kept = store.get(CATALOG, table_key(table_id)) is not None
         return catalog.state.tables.get(table_id) if kept else None
 
-    counters = telemetry.Counters()
     scopes = Scopes(
         hot_log,
-        manifests,
+        cold,
         door,
         current,
         key_cache_bytes=config.manifest.key_cache_bytes,
@@ -154,7 +164,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     )
     engine = _engine(config, root, ids)
     jobs = Jobs(store, clock)
-    cleanup = Cleanup(store, hot_log, manifests, door)
+    cleanup = Cleanup(store, hot_log, cold, door)
     backups = Backups(store, door, clock, root, config.backup.folder or root / "backups")
     audit_log = AuditLog(door, clock, config.audit.retention_days)
     accounts = Accounts(store, clock, config, commit=audit_log.commit)
@@ -268,6 +278,9 @@ def _register_providers(parts: Parts) -> None:
     parts.providers.register(
         SYSTEM, "users", users.USERS_SCHEMA, lambda _: users.users_table(parts.accounts.list(dropped=True))
     )
+    cold = parts.scopes.manifests
+    parts.providers.register(SYSTEM, "manifests", manifests.MANIFESTS_SCHEMA, manifests.manifests_table(cold))
+    parts.providers.register(SYSTEM, "batches", manifests.BATCHES_SCHEMA, manifests.batches_table(cold))
 
 
 def _ticket_key(store: Store) -> bytes:

@@ -10,23 +10,19 @@ RocksDB holds the committed manifest; `manifest.json` beside the batches is its 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import zstandard
 
-from flightkalam.cold import bounds as bounds_
 from flightkalam.cold.bounds import Bounds, ColumnBounds, Mask, column_bounds, may_match
-from flightkalam.errors import DataCorrupted, InternalError
+from flightkalam.errors import InternalError
 from flightkalam.model.ids import Scope
 from flightkalam.model.predicate import Predicate
 from flightkalam.model.schema import SEQ_ID, TableSchema
 
-FORMAT_VERSION = 1
+STATUSES = frozenset(("active", "compacting", "archived"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +57,9 @@ class BatchEntry:
     :param uuid: identity of the file's bytes, the key of every cache.
     :param bounds: per column id.
     :param tombstones: rows with `_deleted`.
-    :param dead: deletion vector: rows superseded by versions at or below the manifest's flushed_seq.
     :param filters: its Bloom filters.
+    :param xxh3: checksum of the whole file; empty when unknown.
+    :param dead: deletion vector: rows superseded by versions at or below the manifest's flushed_seq.
     """
 
     number: int
@@ -78,6 +75,7 @@ class BatchEntry:
     status: str = "active"
     dead: VectorRef | None = None
     filters: tuple[FilterRef, ...] = ()
+    xxh3: str = ""
 
     @property
     def all_superseded(self) -> bool:
@@ -124,6 +122,14 @@ class Manifest:
             found = self._columns[column_id, since] = column_bounds(known, rows)
         return found
 
+    def take_columns(self, old: Manifest, added: tuple[BatchEntry, ...]) -> None:
+        """Take over what `old` has stacked, and stack only the added batches behind it."""
+        more = Manifest(self.scope, batches=added)
+        for (column_id, since), known in old._columns.items():
+            tail = more.column(column_id, since)
+            if known.low.dtype == tail.low.dtype or not tail.bounded.any():
+                self._columns[column_id, since] = _joined(known, tail)
+
     def may_match(self, predicate: Predicate, schema: TableSchema) -> Mask:
         """Which batches may hold a row that satisfies the predicate, bool[batches]."""
         columns = {}
@@ -131,6 +137,14 @@ class Manifest:
             column = schema.by_id.get(column_id)
             columns[column_id] = self.column(column_id, column.bounds_since if column else 0)
         return may_match(predicate, columns, len(self.batches))
+
+
+def _joined(known: ColumnBounds, tail: ColumnBounds) -> ColumnBounds:
+    both = []
+    for f in fields(ColumnBounds):
+        a, b = getattr(known, f.name), getattr(tail, f.name)
+        both.append(np.concatenate([a, b if a.dtype == b.dtype else np.zeros(len(b), a.dtype)]))
+    return ColumnBounds(*both)
 
 
 def _columns_of(predicate: Predicate) -> set[int]:
@@ -156,23 +170,35 @@ class ManifestEdit:
     vectors: Mapping[int, VectorRef] = field(default_factory=dict)
     flushed_seq: int | None = None
 
+    @property
+    def only_adds(self) -> bool:
+        return not self.remove and not self.vectors
+
     def apply(self, old: Manifest, now_us: int) -> Manifest:
-        kept = [b for b in old.batches if b.number not in self.remove]
-        kept = [replace(b, dead=self.vectors[b.number]) if b.number in self.vectors else b for b in kept]
         new = Manifest(
             scope=old.scope,
             version=old.version + 1,
             generated_at_us=now_us,
             max_batch=max([old.max_batch, *(b.number for b in self.add)]),
             flushed_seq=old.flushed_seq if self.flushed_seq is None else self.flushed_seq,
-            batches=(*kept, *self.add),
+            batches=(*self._kept(old), *self.add),
         )
         if new.flushed_seq < old.flushed_seq:
             raise InternalError("a manifest edit would lower flushed_seq")
-        problem = broken_invariant(new)
+        # What an edit does not touch has been checked already: a flush must not cost more as the table grows.
+        fresh = bool(self.add) and self.only_adds and all(b.number > old.max_batch for b in self.add)
+        problem = broken_invariant(replace(new, batches=self.add) if fresh else new)
         if problem:
             raise InternalError(f"a manifest edit would break an invariant: {problem}")
+        if self.only_adds:
+            new.take_columns(old, self.add)
         return new
+
+    def _kept(self, old: Manifest) -> tuple[BatchEntry, ...]:
+        if self.only_adds:
+            return old.batches
+        kept = (b for b in old.batches if b.number not in self.remove)
+        return tuple(replace(b, dead=self.vectors[b.number]) if b.number in self.vectors else b for b in kept)
 
 
 def broken_invariant(m: Manifest) -> str | None:
@@ -185,105 +211,8 @@ def broken_invariant(m: Manifest) -> str | None:
     for b in m.batches:
         if b.rows and not b.min_seq <= b.max_seq <= m.flushed_seq:
             return f"batch {b.number}: _seq {b.min_seq}..{b.max_seq} against flushed_seq {m.flushed_seq}"
+        if b.status not in STATUSES:
+            return f"batch {b.number}: unknown status {b.status!r}"
         if b.tombstones > b.rows or (b.dead is not None and not 0 < b.dead.cardinality <= b.rows):
             return f"batch {b.number}: more dead or deleted rows than rows"
     return None
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# JSON
-
-
-def to_json(m: Manifest, table: str) -> dict[str, Any]:
-    """The manifest as SEMANTICS §4 shows it."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "table": table,
-        "table_id": m.scope.table_id,
-        "scope": m.scope.owner,
-        "version": m.version,
-        "generated_at": m.generated_at_us,
-        "max_batch": m.max_batch,
-        "flushed_seq": m.flushed_seq,
-        "batches": [_batch_to_json(b) for b in m.batches],
-    }
-
-
-def _batch_to_json(b: BatchEntry) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "batch_number": b.number,
-        "file_path": b.file,
-        "uuid": b.uuid,
-        "min_seq": b.min_seq,
-        "max_seq": b.max_seq,
-        "row_count": b.rows,
-        "tombstones": b.tombstones,
-        "size_bytes": b.size_bytes,
-        "schema_version": b.schema_version,
-        "status": b.status,
-        "columns": {str(i): bounds_.to_json(v) for i, v in b.bounds.items()},
-    }
-    if b.dead is not None:
-        d = b.dead
-        record["deletion_vector"] = [d.file, d.offset, d.length, d.xxh64, d.cardinality]
-    if b.filters:
-        record["filters"] = [[f.file, f.offset, f.length, f.xxh64, [list(c) for c in f.columns]] for f in b.filters]
-    return record
-
-
-def from_json(record: dict[str, Any]) -> Manifest:
-    """:raises DataCorrupted: a record that breaks an invariant or has another format."""
-    try:
-        if record["format_version"] != FORMAT_VERSION:
-            raise DataCorrupted(f"manifest format {record['format_version']} is not known to this release; upgrade")
-        m = Manifest(
-            scope=Scope(record["table_id"], record["scope"]),
-            version=record["version"],
-            generated_at_us=record["generated_at"],
-            max_batch=record["max_batch"],
-            flushed_seq=record["flushed_seq"],
-            batches=tuple(_batch_from_json(b) for b in record["batches"]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as e:
-        raise DataCorrupted(f"a manifest cannot be read ({type(e).__name__}: {e})") from e
-    problem = broken_invariant(m)
-    if problem:
-        raise DataCorrupted(f"a manifest contradicts itself: {problem}")
-    return m
-
-
-def _batch_from_json(r: dict[str, Any]) -> BatchEntry:
-    vector = r.get("deletion_vector")
-    return BatchEntry(
-        number=r["batch_number"],
-        file=r["file_path"],
-        uuid=r["uuid"],
-        min_seq=r["min_seq"],
-        max_seq=r["max_seq"],
-        rows=r["row_count"],
-        size_bytes=r["size_bytes"],
-        schema_version=r["schema_version"],
-        bounds={int(i): bounds_.from_json(v) for i, v in r["columns"].items()},
-        tombstones=r["tombstones"],
-        status=r["status"],
-        dead=VectorRef(*vector) if vector else None,
-        filters=tuple(_filter_from_json(*f) for f in r.get("filters", ())),
-    )
-
-
-def _filter_from_json(file: str, offset: int, length: int, xxh64: str, columns: list[list[Any]]) -> FilterRef:
-    return FilterRef(file, offset, length, xxh64, tuple((int(i), str(physical)) for i, physical in columns))
-
-
-def pack(record: dict[str, Any]) -> bytes:
-    """JSON, compressed with a checksum: how manifests lie in the key-value store."""
-    text = json.dumps(record, separators=(",", ":")).encode()
-    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(text)
-
-
-def unpack(data: bytes) -> dict[str, Any]:
-    """:raises DataCorrupted: bytes that do not match their checksum."""
-    try:
-        return json.loads(zstandard.ZstdDecompressor().decompress(data))
-    except (zstandard.ZstdError, ValueError) as e:
-        raise DataCorrupted(f"a cached manifest does not match its checksum ({e})") from e

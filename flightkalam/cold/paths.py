@@ -6,6 +6,7 @@
         dv-<version>.bin         deletion vectors of one install, immutable
         key-<N>.bloom            Bloom filter over the keys of batch N, where the key has several columns; immutable
         manifest.json            published copy of the committed manifest
+        manifest-<a>-<b>.json    what its versions a to b changed, when it is too large for one file; immutable
 
 The table's folder is fixed at creation and carries its id: RENAME moves nothing and a re-created table meets no old files.
 A user id becomes one folder name and no two ids share one.
@@ -20,6 +21,7 @@ from pathlib import Path
 from flightkalam.model.ids import Scope
 
 MANIFEST = "manifest.json"
+_PART = re.compile(r"manifest-\d+-\d+\.json")
 _BATCH = re.compile(r"batch-(\d+)\.parquet")
 _FILTER = re.compile(r"key-(\d+)\.bloom")
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -67,3 +69,11 @@ def filter_number(name: str) -> int | None:
 
 def is_vectors(name: str) -> bool:
     return name.startswith("dv-") and name.endswith(".bin")
+
+
+def part_name(first: int, last: int) -> str:
+    return f"manifest-{first}-{last}.json"
+
+
+def is_part(name: str) -> bool:
+    return _PART.fullmatch(name) is not None

@@ -169,7 +169,7 @@ class Compactor:
             batch = Batch()
             edit = ManifestEdit(add=tuple(run.written), remove=frozenset(run.numbers))
             manifest = edit.apply(state.manifest, self._clock.now_us())
-            entry = manifests.stage(batch, manifest, scope.folder)
+            entry = manifests.stage(batch, manifest, scope.folder, edit)
             for loaded in (*early, *_repointed(self._scopes, run, seen)):
                 if loaded.changed is not None:
                     batch.put("log", loaded.key, loaded.changed)

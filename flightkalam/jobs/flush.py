@@ -165,7 +165,7 @@ class Flusher:
                     raise Cancelled(f'table "{table.qualified}" was dropped during the flush')
                 batch = Batch()
                 manifest = edit.apply(state.manifest, self._clock.now_us())
-                entry = self._scopes.manifests.stage(batch, manifest, scope.folder)
+                entry = self._scopes.manifests.stage(batch, manifest, scope.folder, edit)
                 self._repoint_log(batch, scope, table, state.hot, places, watermark)
                 failpoints.hit("flush.before_commit")
                 position = door.append(batch, None)  # what could fail has been done: the swap follows

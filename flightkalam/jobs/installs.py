@@ -46,11 +46,11 @@ def sweep(scopes: Scopes, scope: OpenScope, table: str) -> None:
         log_.trim(batch, scope.scope, manifest.flushed_seq, files)
         scopes.door.store.commit(batch)
         log_.remove_files(files)
-    keep = names(manifest).union(*(names(older.manifest) for older in scope.past))
+    keep = names(manifest).union(*(names(older.manifest) for older in scope.past), scopes.manifests.part_names(scope.scope))
     gone = []
     for name in objects.names(scope.folder):
         numbered = paths.batch_number(name) is not None or paths.filter_number(name) is not None
-        ours = numbered or paths.is_vectors(name)
+        ours = numbered or paths.is_vectors(name) or paths.is_part(name)
         if name.endswith(objects.TEMPORARY) or (ours and name not in keep):
             gone.append(name)
     if gone:

@@ -10,7 +10,20 @@ import pyarrow as pa
 from flightkalam.catalog import show
 from flightkalam.errors import Unsupported
 from flightkalam.model.schema import Table, View
-from flightkalam.session import checks, ddl, dml, erase, maintenance, merge, reads, returning, storages, users, writes
+from flightkalam.session import (
+    checks,
+    ddl,
+    dml,
+    erase,
+    maintenance,
+    manifests,
+    merge,
+    reads,
+    returning,
+    storages,
+    users,
+    writes,
+)
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.session.writes import Written
@@ -106,6 +119,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowTables: _table(_show_tables),
     s.ShowNamespaces: _table(lambda e, st: show.show_namespaces(e.state, e.visible)),
     s.ShowCreateTable: _table(_show_create),
+    s.ShowManifestCache: _table(manifests.show_cache),
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),
     s.Compact: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.compact),

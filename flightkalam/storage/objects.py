@@ -17,12 +17,15 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import xxhash
+
 from flightkalam import failpoints
 from flightkalam.errors import DiskFull, InternalError
 from flightkalam.storage import mounts
 from flightkalam.storage.buckets import Blob
 
 TEMPORARY = ".tmp"
+_BLOCK = 1 << 20
 
 
 def temporary(path: Path) -> Path:
@@ -232,6 +235,26 @@ def rename_folder(source: Path, target: Path) -> None:
 def size(path: Path) -> int:
     with held(path), file_errors(path):
         return path.stat().st_size
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file of the local disk is replaced or altered: time of change, size and inode; None: no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise _translated(e, path) from e
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def digest(path: Path) -> str:
+    """XXH3 of a file's bytes."""
+    hashed = xxhash.xxh3_64()
+    with held(path), file_errors(path), path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def sync_folder(path: Path) -> None:

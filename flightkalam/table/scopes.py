@@ -155,6 +155,7 @@ class Scopes:
         if found is not None:
             if found.fenced is not None:
                 raise Fenced(found.fenced)
+            self._touch(found, table)
             return found
         with self._lock:
             gate = self._opening.setdefault(scope, threading.Lock())
@@ -166,6 +167,13 @@ class Scopes:
         with self._lock:
             self._opening.pop(scope, None)
         return found
+
+    def _touch(self, scope: OpenScope, table: Table) -> None:
+        try:
+            self.manifests.touch(scope.scope, scope.folder, table.qualified)
+        except KalamError:
+            self._refuse_dropped(table)
+            raise
 
     def _load(self, scope: Scope, table: Table) -> OpenScope:
         folder = self.manifests.folder(table, scope)

@@ -19,7 +19,8 @@ from flightkalam.cold import bloom
 from flightkalam.cold.batch_file import BatchStyle, write_batch
 from flightkalam.cold.bloom import KEY_FILTER, FilterStyle
 from flightkalam.cold.bloom_cache import Blooms
-from flightkalam.cold.manifest import BatchEntry, Manifest, from_json, to_json
+from flightkalam.cold.manifest import BatchEntry, Manifest
+from flightkalam.cold.manifest_json import from_json, to_json
 from flightkalam.errors import DataCorrupted
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import key_hashes

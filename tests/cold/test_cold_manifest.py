@@ -19,11 +19,8 @@ from flightkalam.cold.manifest import (
     ManifestEdit,
     VectorRef,
     broken_invariant,
-    from_json,
-    pack,
-    to_json,
-    unpack,
 )
+from flightkalam.cold.manifest_json import from_json, pack, to_json, unpack
 from flightkalam.errors import DataCorrupted, InternalError
 from flightkalam.model import predicate as p
 from flightkalam.model.ids import Scope

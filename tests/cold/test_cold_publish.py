@@ -17,7 +17,8 @@ import pytest
 from flightkalam import failpoints
 from flightkalam.cold import paths
 from flightkalam.cold.bounds import Bounds
-from flightkalam.cold.manifest import BatchEntry, Manifest, ManifestEdit, from_json
+from flightkalam.cold.manifest import BatchEntry, Manifest, ManifestEdit
+from flightkalam.cold.manifest_json import from_json
 from flightkalam.cold.manifests import IN_SYNC, PENDING, Manifests
 from flightkalam.errors import DataCorrupted, InternalError
 from flightkalam.model.ids import Scope, scope_bytes
@@ -55,9 +56,10 @@ class Shelf:
         old = self.manifests.get(SCOPE)
         number = old.max_batch + 1
         entry = BatchEntry(number, paths.batch_name(number), f"u{number}", 1, 2, 3, 4, 1, {1: Bounds(1, 2, 0)})
-        new = ManifestEdit(add=(entry,), flushed_seq=2).apply(old, 7)
+        edit = ManifestEdit(add=(entry,), flushed_seq=2)
+        new = edit.apply(old, 7)
         batch = Batch()
-        staged = self.manifests.stage(batch, new, self.folder)
+        staged = self.manifests.stage(batch, new, self.folder, edit)
         self.store.commit(batch)
         self.manifests.committed(staged)
         return new

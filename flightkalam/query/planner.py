@@ -21,10 +21,12 @@ from functools import partial
 import pyarrow as pa
 
 from flightkalam.errors import InvalidValue, SqlSyntaxError, Unsupported, undefined_table
+from flightkalam.model.demand import EVERYTHING, Demand
 from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import Column, Table, View
 from flightkalam.model.types import from_arrow
 from flightkalam.query.compute import Input
+from flightkalam.query.demands import demands
 from flightkalam.query.guard import Guard, Guarded, TableRef, name_tokens, named
 from flightkalam.query.hidden import hidden_names, hide_in_stars, shows_tombstones
 from flightkalam.query.params import NULL, Literal
@@ -82,12 +84,14 @@ class ScanRequest:
 
     :param predicate: what every row that counts satisfies.
     :param tombstones: it shows deleted keys (SEMANTICS §2).
+    :param demand: how much of the rows it needs.
     """
 
     relation: TableRelation
     predicate: Predicate
     tombstones: bool
     shows: Shown
+    demand: Demand = EVERYTHING
 
     @property
     def table(self) -> Table:
@@ -230,10 +234,10 @@ class _Binder:
         self.asks_caller |= guarded.asks_caller
         relations = [self.resolve(_parts(t), namespace) for t in guarded.tables]
         shows = self._shows(guarded, relations)
-        bounds = self._predicates(guarded, relations, shows, values)
+        bounds, needs = self._predicates(guarded, relations, shows, values)
         changes: list[tuple[int, int, str]] = []
         for i, (table, relation) in enumerate(zip(guarded.tables, relations, strict=True)):
-            body = self._body(guarded, i, relation, shows.get(i), bounds.get(i, TRUE), views)
+            body = self._body(guarded, i, relation, shows.get(i), bounds.get(i, TRUE), needs.get(i, EVERYTHING), views)
             changes.append((table.start, table.end, named(body, table)))
         changes += _unqualified(guarded, relations)
         changes += hide_in_stars(guarded, {i: s for i, s in shows.items() if s.hidden})
@@ -250,18 +254,19 @@ class _Binder:
 
     def _predicates(
         self, guarded: Guarded, relations: Sequence[Relation], shows: Mapping[int, Shown], values: Sequence[Literal]
-    ) -> dict[int, Predicate]:
+    ) -> tuple[dict[int, Predicate], dict[int, Demand]]:
         computed = {i: r for i, r in enumerate(relations) if isinstance(r, ComputedRelation)}
         if not shows and not computed:
-            return {}
+            return {}, {}
         nodes: dict[str, Node] = {}
         for p in guarded.parameters:
             node = values[p.index - 1].node
             if node is not None:
                 nodes[p.identifier] = node
         references = {i: _reference(guarded.tables[i], s, _namespace_and_name(relations[i])[0]) for i, s in shows.items()}
+        needs = demands(guarded, references, nodes)
         references |= {i: _computed_reference(guarded.tables[i], r) for i, r in computed.items()}
-        return predicates(guarded.selects, references, parameters=nodes, utc=self.utc)
+        return predicates(guarded.selects, references, parameters=nodes, utc=self.utc), needs
 
     def _body(
         self,
@@ -270,6 +275,7 @@ class _Binder:
         relation: Relation,
         shows: Shown | None,
         predicate: Predicate,
+        demand: Demand,
         views: tuple[tuple[str, str], ...],
     ) -> str:
         if isinstance(relation, ViewRelation):
@@ -284,7 +290,7 @@ class _Binder:
             self.computed[name] = partial(relation.rows, predicate)
             return arrow_sql(name)
         assert shows is not None
-        self.requests.append(ScanRequest(relation, predicate, shows_tombstones(guarded, i), shows))
+        self.requests.append(ScanRequest(relation, predicate, shows_tombstones(guarded, i), shows, demand))
         return f"{_SLOT}{len(self.requests) - 1}{_SLOT}"
 
     def _view(self, view: View, views: tuple[tuple[str, str], ...]) -> str:

@@ -3,6 +3,7 @@
     clean batches   one read_parquet for all of them
     dirty batches   without the rows whose positions are dead (`dead_rows`)
     hot rows        an Arrow input
+    blank rows      rows that are only counted, so no file is read for them
     ──────────────  UNION ALL, with the same columns and types in each
 
 Files are read by field id, never by name (T-32, T-33), and always with `can_have_nan` (T-27).  Inside, columns are
@@ -39,6 +40,9 @@ class Scan(Protocol):
 
     @property
     def dirty(self) -> Sequence[dead_rows.Dirty]: ...
+
+    @property
+    def blank(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ def relation_sql(scan: Scan | None, shows: Shown, name: str) -> Rendered:
         if scan.hot is not None and scan.hot.num_rows:
             inputs[name] = scan.hot.select([c.name for c in shows.all])
             parts.append(f"SELECT {arrow_columns(shows.all)} FROM {name}")
+        if scan.blank:
+            parts.append(f"SELECT {_null_columns(shows)} FROM range({scan.blank})")
     if not parts:
         parts.append(f"SELECT {_null_columns(shows)} WHERE false")
     return Rendered(f"({' UNION ALL '.join(parts)})", inputs)

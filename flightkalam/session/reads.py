@@ -18,6 +18,7 @@ from flightkalam.catalog.names import fold
 from flightkalam.catalog.providers import SYSTEM, SystemRelation
 from flightkalam.catalog.state import split_name
 from flightkalam.errors import KalamError, Unsupported
+from flightkalam.model.demand import EVERYTHING
 from flightkalam.model.schema import Column, Table, View
 from flightkalam.model.types import ColumnType, from_arrow, from_engine
 from flightkalam.query import explain as explain_
@@ -144,8 +145,10 @@ def plan(e: Execution, bound: Bound, scans: Mapping[int, Scan] | None = None) ->
         if scans is not None and request.table.id in scans:
             return scans[request.table.id]
         snapshot = e.snapshot(request.table)
-        plan_ = scan(snapshot, request.predicate, tombstones=request.tombstones)
         overlay = None if e.transaction is None else e.transaction.overlay(request.table, e.owner(request.table))
+        # What a transaction has written can take rows away from a batch that was found to hold enough.
+        demand = request.demand if overlay is None else EVERYTHING
+        plan_ = scan(snapshot, request.predicate, tombstones=request.tombstones, demand=demand)
         return plan_ if overlay is None else overlay.over(plan_, snapshot, tombstones=request.tombstones)
 
     return planner.plan(bound, scan_table)

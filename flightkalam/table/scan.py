@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyroaring import BitMap
 
+from flightkalam.cold.manifest import Manifest
+from flightkalam.model.demand import EVERYTHING, Demand
 from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import DELETED, TableSchema
 from flightkalam.storage import objects
 from flightkalam.table.choose import choose
 from flightkalam.table.point import MOST_BATCHES, key_asked, rows_of_key
 from flightkalam.table.snapshot import Snapshot
+from flightkalam.table.spare import Part, spared
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class ScanPlan:
     :param hot: live rows in memory, storage columns with `_deleted` and `_seq`; None when there are none.
     :param clean: paths of batches of which every row counts.
     :param dirty: the others.
+    :param blank: rows of which only the number matters.
     """
 
     schema: TableSchema
@@ -56,13 +61,15 @@ class ScanPlan:
     clean: tuple[str, ...]
     dirty: tuple[DirtyBatch, ...]
     figures: Figures
+    blank: int = 0
 
 
-def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = False) -> ScanPlan:
+def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = False, demand: Demand = EVERYTHING) -> ScanPlan:
     """Choose the batches and rows that a statement may need.
 
     :param predicate: what every row that counts satisfies; prunes, never filters.
     :param tombstones: show the newest versions of deleted keys too.
+    :param demand: how much of the rows the statement needs.
     """
     manifest = snapshot.state.manifest
     choice = choose(snapshot, predicate)
@@ -79,20 +86,21 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
                 found.append(rows)
         read, chosen = len(found), ()
         by_range = len(manifest.batches) - choice.by_bloom - read
-    for entry in chosen:
-        if entry.all_superseded:
-            continue  # every version in it has a newer one, so its vector need not even be looked at
-        dead = snapshot.superseded(entry) if tombstones else snapshot.dead(entry)
-        path = str(snapshot.scope.folder / entry.file)
-        if not dead:
-            clean.append(path)
-        elif len(dead) < entry.rows:
-            dirty.append(DirtyBatch(path, dead, entry.rows))
+    parts = [_part(snapshot, at, tombstones) for at in _not_spent(manifest, choice.at if chosen else ())]
+    parts = [part for part in parts if part.live]
+    hot = _hot(snapshot, tombstones, found)
+    hot_rows = 0 if hot is None else hot.num_rows - sum(t.num_rows for t in found)
+    needed = spared(parts, hot, demand if predicate == TRUE and not tombstones else EVERYTHING, snapshot)
+    by_range += len(parts) - len(needed.parts)
+    hot_rows, hot = (hot_rows, needed.hot) if needed.hot is not None else (0, None)
+    for part in needed.parts:
+        path = str(snapshot.scope.folder / part.entry.file)
+        if part.dead:
+            dirty.append(DirtyBatch(path, part.dead, part.entry.rows))
         else:
-            continue
+            clean.append(path)
         read += 1
     objects.ready([*clean, *(d.path for d in dirty)])  # the holder of the pin keeps them there
-    hot = _hot(snapshot, tombstones, found)
     figures = Figures(
         table=snapshot.table.qualified,
         scope=snapshot.scope.scope.label,
@@ -100,11 +108,21 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         pruned_by_range=by_range,
         pruned_by_bloom=choice.by_bloom,
         batches_read=read,
-        hot_rows=0 if hot is None else hot.num_rows - sum(t.num_rows for t in found),
+        hot_rows=hot_rows,
         dead_rows=sum(len(d.dead) for d in dirty),
     )
     _count(snapshot, figures)
-    return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures)
+    return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures, needed.blank)
+
+
+def _not_spent(manifest: Manifest, at: Iterable[int]) -> Iterator[int]:
+    """Without batches in which every version has a newer one: their vectors need not even be looked at."""
+    return (i for i in at if not manifest.batches[i].all_superseded)
+
+
+def _part(snapshot: Snapshot, at: int, tombstones: bool) -> Part:
+    entry = snapshot.state.manifest.batches[at]
+    return Part(int(at), entry, snapshot.superseded(entry) if tombstones else snapshot.dead(entry))
 
 
 def _count(snapshot: Snapshot, figures: Figures) -> None:

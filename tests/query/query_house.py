@@ -41,6 +41,7 @@ class FakeScan:
     hot: pa.Table | None = None
     clean: tuple[str, ...] = ()
     dirty: tuple[DirtyBatch, ...] = ()
+    blank: int = 0
 
 
 def make_table(name: str, columns: dict[str, str], *, key: int = 1, namespace: str = "main", hidden_key: bool = False) -> Table:

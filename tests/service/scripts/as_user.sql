@@ -222,10 +222,29 @@ SELECT text FROM notes WHERE id >= 20;
 ----
 in a transaction
 
+# STREAM tables alike.
+-- session root system
+CREATE STREAM TABLE ticks (id BIGINT PRIMARY KEY, v INT) WITH (TTL_SECONDS = 3600);
+-- session svc service
+INSERT INTO ticks AS USER 'ann' VALUES (1, 10);
+---- count 1
+SELECT * FROM ticks;
+---- id, v
+
+SELECT * FROM ticks AS USER 'ann';
+---- id, v
+1 | 10
+
+DELETE FROM ticks AS USER 'bob';
+---- count 0
+DELETE FROM ticks AS USER 'ann';
+---- count 1
+
 # What was recorded.
 -- session root system
 SELECT DISTINCT action, outcome FROM system.audit_log WHERE actor_user_id = 'svc' AND subject_user_id = 'bob' ORDER BY 1, 2;
 ---- action, outcome
+DELETE | success
 INSERT | attempted
 INSERT | committed
 INSERT | success

@@ -14,7 +14,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from perf import bulk_ingest, change_feed, cold_aggregate, dead_rows, report, start_up, statements, stream_rows, versions
+from perf import (
+    bulk_ingest,
+    change_feed,
+    cold_aggregate,
+    dead_rows,
+    identity,
+    report,
+    start_up,
+    statements,
+    stream_rows,
+    versions,
+)
 from perf.result import LeftOut, NotPossible, Result
 from perf.world import QUICK, Sizes, World
 
@@ -33,6 +44,7 @@ MEASUREMENTS: dict[str, Callable[[World], Result]] = {
     **dead_rows.measure_each(),
     **versions.measure_each(),
     **change_feed.measure_each(),
+    **identity.measure_each(),
 }
 
 

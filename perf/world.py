@@ -39,10 +39,11 @@ class Sizes:
     versioned_rows: int = 20_000
     feed_rows: int = 1_000_000
     feed_changes: int = 10_000
+    users: int = 10_000
 
 
 # Enough to see that everything runs, too little to believe a figure.
-QUICK = Sizes(300_000, 100_000, 100_000, 10, 1_000, 2, 40, 100_000, 500, 20_000, 1_000)
+QUICK = Sizes(300_000, 100_000, 100_000, 10, 1_000, 2, 40, 100_000, 500, 20_000, 1_000, 50)
 
 
 class World:

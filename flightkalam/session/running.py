@@ -37,6 +37,8 @@ _WAITS_FOR_COMMIT = (s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
 # What belongs to the session itself and runs in nobody's name.
 UNACTED = (*SESSION_STATEMENTS, *TRANSACTION_STATEMENTS, s.ShowSetting)
 _KEYED = (s.Query, s.Update, s.Delete)
+# Their texts may hold what logs in somewhere; not even a hash of it is kept.
+_WITH_SECRETS = (s.CreateUser, s.AlterUser, s.CreateStorage, s.AlterStorage)
 EMPTY = pa.schema([])
 _TRIES = 5  # where others are faster: they replace the table, or write the same keys
 _SECRETS = re.compile("password", re.IGNORECASE)
@@ -85,7 +87,7 @@ class Runner:
             statements.target_of(statement),
             subject_of(statement, self.origin, self.settings.as_user, self.planned_for),
             self.origin,
-            None if text is None or _SECRETS.search(text) else text,
+            None if text is None or _SECRETS.search(text) or isinstance(statement, _WITH_SECRETS) else text,
             isinstance(statement, AUDITED),
         )
 

@@ -112,6 +112,38 @@ def test_subjects_out_of_reach_are_one_error_and_recorded(world: World, name: st
     assert (action, outcome) == ("INGEST", "denied")
 
 
+def test_every_subject_out_of_reach_costs_the_same_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not there and who is out of reach: the same look-ups, the same durable write, hence the same time."""
+    world.kalam.parts.accounts.drop("bob")
+    svc, store = world.session("svc", Role.SERVICE), world.kalam.store
+    did: list[str] = []
+    for name in ("get", "append", "wait"):
+        real = getattr(store, name)
+        monkeypatch.setattr(store, name, lambda *a, real=real, name=name: (did.append(f"{name} {a[0]}"[:12]), real(*a))[1])
+    work = []
+    for subject in ("nobody", "root", "boss", "bob"):
+        did.clear()
+        refused(lambda subject=subject: call(svc).update(f"DELETE FROM notes AS USER '{subject}'", None))  # type: ignore[misc]
+        work.append([d.split()[0] if d.startswith("wait") else d for d in did])
+    assert all(w == work[0] for w in work), work
+
+
+@pytest.mark.parametrize("change", ["drop", "demote"])
+def test_through_a_client_a_change_counts_under_an_open_connection(world: World, change: str) -> None:
+    client = world.adbc("svc", Role.SERVICE)
+    client.run("INSERT INTO notes AS USER 'ann' VALUES (1, 'x')")
+    accounts = world.kalam.parts.accounts
+    accounts.drop("ann") if change == "drop" else accounts.set_role("svc", Role.USER)
+    for sql in ("INSERT INTO notes AS USER 'ann' VALUES (2, 'x')", "SELECT * FROM notes AS USER 'ann'"):
+        with pytest.raises(Refused, match=REFUSED):
+            client.run(sql)
+    assert [o for _, _, o in audit(world, "subject_user_id = 'ann' AND actor_user_id = 'svc'")] == [
+        "success",
+        "denied",
+        "denied",
+    ]
+
+
 def test_clause_header_and_option_must_agree(world: World) -> None:
     svc = world.session("svc", Role.SERVICE)
     as_ann = call(svc, "ann")
@@ -319,6 +351,23 @@ def test_a_read_is_recorded_before_its_first_row_leaves(world: World, monkeypatc
     monkeypatch.setattr(world.kalam.store, "wait", lambda position: (waited.append(position), wait(position))[1])
     caller.fetch(planned.handle).close()
     assert waited, "and durably"
+
+
+def test_an_idempotency_key_belongs_to_actor_and_subject(world: World) -> None:
+    svc, key = world.session("svc", Role.SERVICE), {"x_kalam_idempotency_key": "k"}
+    for _ in range(2):
+        assert append(call(svc, "ann", **key)) == 2
+        assert append(call(svc, "bob", **key)) == 2
+        assert append(call(svc, **key)) == 2
+    assert notes(world, "ann") == notes(world, "bob") == [1, 2]
+    assert audit(world, "action = 'INGEST'") == [("INGEST", "ann", "success"), ("INGEST", "bob", "success")]
+
+
+def test_rows_and_receipt_and_record_hold_together_in_a_key_of_returning(world: World) -> None:
+    caller = call(world.session("svc", Role.SERVICE), "ann", x_kalam_idempotency_key="r")
+    sql = "INSERT INTO notes VALUES (1, 'x') RETURNING id, CURRENT_USER AS u"
+    assert rows(caller, sql) == rows(caller, sql) == [{"id": 1, "u": "ann"}]
+    assert audit(world, "action = 'INSERT'") == [("INSERT", "ann", "success")]
 
 
 # -- transactions ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,10 @@ import pyarrow as pa
 from flightkalam import __version__, telemetry
 from flightkalam.auth import audit
 from flightkalam.auth.accounts import Accounts
+from flightkalam.auth.api_tokens import ApiTokens
 from flightkalam.auth.audit_log import AuditLog
+from flightkalam.auth.bearer import Bearers
+from flightkalam.auth.oidc import Oidc
 from flightkalam.auth.tokens import Tokens
 from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.providers import SYSTEM, Providers
@@ -168,6 +171,9 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     backups = Backups(store, door, clock, root, config.backup.folder or root / "backups")
     audit_log = AuditLog(door, clock, config.audit.retention_days)
     accounts = Accounts(store, clock, config, commit=audit_log.commit)
+    tokens = Tokens(store, clock, config, accounts)
+    api_tokens = ApiTokens(store, clock, accounts, commit=audit_log.commit)
+    oidc = Oidc(config.oidc, clock, accounts) if config.oidc.issuer else None
     parts = Parts(
         config=config,
         clock=clock,
@@ -176,7 +182,9 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         catalog=catalog,
         providers=Providers(),
         accounts=accounts,
-        tokens=Tokens(store, clock, config, accounts),
+        tokens=tokens,
+        api_tokens=api_tokens,
+        bearers=Bearers(tokens, api_tokens, oidc),
         audit=audit_log,
         scopes=scopes,
         writer=Writer(scopes),
@@ -379,14 +387,33 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def stopped_accounts(config: Config) -> Iterator[Accounts]:
+    """The accounts of a data directory that no server uses.
+
+    :raises ConfigError: it is no data directory, or a server is running on it.
+    """
+    store = Store(_data_directory(config) / STORE)
+    try:
+        yield Accounts(store, SystemClock(), config)
+    finally:
+        store.close()
+
+
+def _data_directory(config: Config) -> Path:
+    root = config.server.data_dir
+    if not (root / STORE).is_dir():
+        raise ConfigError(f"{root} is not a data directory of this service")
+    return root
+
+
 def check(config: Config, report: Callable[[str], None]) -> int:
     """Check a data directory that no server uses: every file against its checksums and its manifest, every scope's visible rows
     against MAX(_seq).
 
     :return: 0 when all is well, 1 when something is not.
     """
-    if not (config.server.data_dir / STORE).is_dir():
-        raise ConfigError(f"{config.server.data_dir} is not a data directory of this service")
+    _data_directory(config)
     kalam = open_kalam(config)
     try:
         parts, bad = kalam.parts, 0

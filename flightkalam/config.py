@@ -16,6 +16,7 @@ import ipaddress
 import os
 import re
 import tomllib
+import urllib.parse
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -175,6 +176,10 @@ class AuthConfig(Section):
     token_ttl_seconds: int = _key(86_400, unit="seconds", ge=60, le=31_536_000)
     """How long a bearer token from a login is good. A day: a tool left open over night logs in again."""
 
+    signing_key_seconds: int = _key(2_592_000, unit="seconds", ge=3_600, le=315_360_000)
+    """After this long a new key signs the tokens of logins; the one before verifies until all it signed has expired. Thirty
+    days: a key that leaked unnoticed is of no use for ever."""
+
     session_idle_seconds: int = _key(3_600, unit="seconds", ge=1, le=604_800)
     """After this long without a call a session is closed and its open transaction rolled back: many clients just
     vanish, and what they hold keeps old files and versions alive."""
@@ -196,12 +201,92 @@ class AuthConfig(Section):
     """How long a locked account refuses every password. Short enough to wait for, long enough to make guessing
     hopeless."""
 
+    guesses_per_user: int = _key(5, unit="failures", ge=1, le=1_000_000)
+    """Failed logins under one name, account or not, after which no password is even looked at; only failures count. Hashing
+    costs megabytes and milliseconds: with 5 a minute a flood of guesses costs ten hashes in its first minute, not thousands."""
+
+    guesses_per_peer: int = _key(100, unit="failures", ge=1, le=1_000_000)
+    """The same for one address (a /64 of IPv6), whatever names it tries; many people can share one. Logins by handshake do
+    not count: Flight does not say where they come from."""
+
+    guess_window_seconds: int = _key(60, unit="seconds", ge=1, le=86_400)
+    """How long it takes until all guesses are there again; they come back one by one."""
+
     @field_validator("root_password")
     @classmethod
     def _root_password_is_a_password(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not 8 <= len(value.get_secret_value().encode("utf-8", "surrogatepass")) <= 1024:
             raise ValueError("a password has 8 to 1,024 bytes")
         return value
+
+
+_SIGNATURES = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+
+
+class OidcConfig(Section):
+    """Bearer tokens of an identity provider (OpenID Connect). Without an issuer none is accepted."""
+
+    issuer: str = _key("")
+    """The `iss` of the tokens, compared exactly."""
+
+    audience: str = _key("", allowed="text, required with `issuer`", validate_default=True)
+    """What the tokens' `aud` must contain, so that a token for another service does not open this one."""
+
+    jwks: str = _key(
+        "", allowed="a path or an https:// URL (http:// on loopback), required with `issuer`", validate_default=True
+    )
+    """Where the provider's public keys are, as a JWKS document."""
+
+    jwks_ttl_seconds: int = _key(300, unit="seconds", ge=1, le=86_400)
+    """The keys are read again after this long, and when a token names an unknown one; while that fails the old ones hold."""
+
+    algorithms: str = _key("RS256, ES256", allowed="some of " + ", ".join(_SIGNATURES))
+    """Signatures that are accepted. Never `none` and never a shared secret: the list is ours, not the token's."""
+
+    user_claim: str = _key("sub", min_length=1)
+    """The claim that holds the user name."""
+
+    create_users: bool = _key(False)
+    """Whether a user whom the provider knows and we do not gets an account of role `user`, without a password. A dropped name
+    stays dropped."""
+
+    leeway_seconds: int = _key(30, unit="seconds", ge=0, le=600)
+    """By how much the provider's clock may differ from ours."""
+
+    @field_validator("audience", "jwks")
+    @classmethod
+    def _goes_with_an_issuer(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("issuer") and not value:
+            raise ValueError("oidc.issuer needs oidc.audience and oidc.jwks too")
+        return value
+
+    @field_validator("jwks")
+    @classmethod
+    def _keys_come_over_a_safe_way(cls, value: str) -> str:
+        url = urllib.parse.urlsplit(value)
+        if (
+            url.scheme
+            and len(url.scheme) > 1
+            and url.scheme != "https"
+            and not (url.scheme == "http" and is_loopback(url.hostname or ""))
+        ):
+            raise ValueError("keys that travel in plain text can be exchanged on the way")
+        return value
+
+    @field_validator("algorithms")
+    @classmethod
+    def _signatures_are_public_key_ones(cls, value: str) -> str:
+        if not set(_listed(value)) or set(_listed(value)) - set(_SIGNATURES):
+            raise ValueError("not a list of public-key signatures")
+        return value
+
+    @property
+    def algorithm_list(self) -> tuple[str, ...]:
+        return _listed(self.algorithms)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class AuditConfig(Section):
@@ -361,6 +446,7 @@ class Config(BaseSettings):
 
     server: ServerConfig = Field(default_factory=ServerConfig)
     auth: AuthConfig = Field(default_factory=AuthConfig)
+    oidc: OidcConfig = Field(default_factory=OidcConfig)
     audit: AuditConfig = Field(default_factory=AuditConfig)
     storage: StorageConfig = Field(default_factory=StorageConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)

@@ -8,6 +8,9 @@ A login has four possible ends, and three of them must look alike to the caller,
     locked    any             a dummy hash       a decoy         Unauthenticated ├ one text
     none      any             a dummy hash       a decoy         Unauthenticated ┘
 
+Before any hash a guess must find room in the buckets of its name and its peer (`guesses`); beyond them the same answer comes
+at once, for names with and without account alike.
+
 A locked account's own hash is never reached, so a lock ends guessing.  The decoy is there because a durable write takes
 longer than the network's noise.  Guesses that run at the same time are settled one after the other once hashed: after
 the one that locks the account, even a right one is refused.
@@ -22,6 +25,7 @@ from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flightkalam.auth.guesses import Guesses
 from flightkalam.auth.identity import Role, check_password, check_user_name
 from flightkalam.auth.passwords import Passwords, RecentLogins
 from flightkalam.clock import Clock
@@ -83,6 +87,17 @@ def refused() -> Unauthenticated:
     return Unauthenticated(_REFUSED)
 
 
+class Flood(Unauthenticated):
+    """The same refusal without a look at the password, after too many failures.
+
+    :ivar first: the first since a guess was let in: worth a record, which the thousandth is not.
+    """
+
+    def __init__(self, message: str, *, first: bool) -> None:
+        super().__init__(message)
+        self.first = first
+
+
 class Accounts:
     """All accounts.  Thread-safe.
 
@@ -108,6 +123,9 @@ class Accounts:
         self._entropy = entropy
         self._passwords = Passwords(config.auth, entropy)
         self._recent = RecentLogins(clock, entropy)
+        self._guesses = Guesses(
+            clock, config.auth.guesses_per_user, config.auth.guesses_per_peer, config.auth.guess_window_seconds
+        )
         self._lock = threading.Lock()  # read-change-write of a record
 
     # -- reading ----------------------------------------------------------------------------------------------
@@ -139,8 +157,16 @@ class Accounts:
         """
         :raises DuplicateObject: the name is taken, or was by an account since dropped.
         """
-        name = check_user_name(name)
-        hashed = self._passwords.hash(check_password(password))
+        return self._create(check_user_name(name), self._passwords.hash(check_password(password)), role, extra)
+
+    def create_without_password(self, name: str, role: Role) -> Account:
+        """An account for somebody whom an identity provider or a certificate vouches for; no password opens it.
+
+        :raises DuplicateObject: the name is taken, or was by an account since dropped.
+        """
+        return self._create(check_user_name(name), "", role, None)
+
+    def _create(self, name: str, hashed: str, role: Role, extra: Extra | None) -> Account:
         with self._lock:
             earlier = self.find(name)
             if earlier is not None:
@@ -235,6 +261,21 @@ class Accounts:
         account = self._candidate(name)
         if account is not None and self._recent.knows(account.name, password, account.password_version):
             return account
+        if not self._guesses.enter(name, peer):
+            first = self._guesses.first_refusal(name)
+            if first:
+                self._note_flood(name, peer)
+            raise Flood(_REFUSED, first=first)
+        failed = True
+        try:
+            account = self._try(name, password, peer)
+            failed = False
+            return account
+        finally:
+            self._guesses.leave(name, peer, failed=failed)
+
+    def _try(self, name: str, password: str, peer: str) -> Account:
+        account = self._candidate(name)  # as it is by now: the others may have locked it while this one waited
         if self._passwords.matches(account.password_hash if account else None, password):
             assert account is not None, "the dummy hash matches nothing"
             return self._admit(account, password, peer)
@@ -247,7 +288,16 @@ class Accounts:
             account = self.get(check_user_name(name))
         except InvalidValue:
             return None
-        return None if account is None or account.locked(self._clock.now_us()) else account
+        out_of_reach = account is None or not account.password_hash or account.locked(self._clock.now_us())
+        return None if out_of_reach else account
+
+    def _note_flood(self, name: str, peer: str) -> None:
+        """Too many failures: said once, not for every guess of a flood."""
+        try:
+            account = self.get(check_user_name(name))
+        except InvalidValue:
+            account = None
+        log.warning("logins refused", user=account.name if account else None, peer=peer, reason="too many failures")
 
     def _admit(self, tried: Account, password: str, peer: str) -> Account:
         """The password was right; whether the account was changed or locked meanwhile is settled here."""

@@ -43,7 +43,8 @@ class Identity:
 
     Rights and rows are the subject's; the audit log names both.  They differ only in what `auth.impersonate` returns.
 
-    :param via: how the actor proved who they are: password, token, certificate, or internal for the service itself.
+    :param via: how the actor proved who they are: password, token, api token, oidc, certificate, or internal for the
+        service itself.
     """
 
     user_id: str
@@ -70,15 +71,28 @@ def check_user_name(name: str) -> str:
 
     :raises InvalidValue: the name breaks a rule.
     """
-    normal = unicodedata.normalize("NFC", name)
-    if not 1 <= len(normal) <= MAX_NAME_CHARS:
-        raise InvalidValue(f"a user name has 1 to {MAX_NAME_CHARS} characters, not {len(normal)}")
-    # Cc: control characters. Cs: lone surrogates, which no encoding can store.
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in normal):
-        raise InvalidValue("a user name holds no control characters; choose another")
+    normal = check_name(name, "user name")
     if ":" in normal:
         raise InvalidValue('a user name holds no ":"; choose another')
     return normal
+
+
+def check_name(name: str, what: str) -> str:
+    """A name of 1 to 128 characters without control characters, in NFC.
+
+    :raises InvalidValue: the name breaks a rule.
+    """
+    normal = normal_name(name)
+    if not 1 <= len(normal) <= MAX_NAME_CHARS:
+        raise InvalidValue(f"a {what} has 1 to {MAX_NAME_CHARS} characters, not {len(normal)}")
+    # Cc: control characters. Cs: lone surrogates, which no encoding can store.
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in normal):
+        raise InvalidValue(f"a {what} holds no control characters; choose another")
+    return normal
+
+
+def normal_name(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def check_password(password: str) -> str:

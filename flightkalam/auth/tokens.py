@@ -4,8 +4,8 @@ A token is a JWT signed with HS256 under a key of our own, so it survives a rest
 proves only who logged in and when: existence, role and password version are looked up again on every call, so a dropped
 user or a changed password ends it at once, and a changed role counts at once.
 
-Keys can be rotated: the newest signs, older ones verify until all they signed has expired.  Whatever is wrong with a
-token, the answer is one and the same.
+Keys are rotated: the newest signs, older ones verify until all they signed has expired.  Whatever is wrong with a token,
+the answer is one and the same.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class Claims:
     token_id: str
 
 
+def refused() -> Unauthenticated:
+    """The one answer to a token that does not do, of whatever kind it is."""
+    return Unauthenticated(_REFUSED)
+
+
 class Tokens:
     """Makes and checks bearer tokens.  Thread-safe."""
 
@@ -74,6 +79,7 @@ class Tokens:
         self._store = store
         self._clock = clock
         self._ttl = config.auth.token_ttl_seconds
+        self._key_age = config.auth.signing_key_seconds
         self._accounts = accounts
         self._entropy = entropy
         self._lock = threading.Lock()
@@ -87,6 +93,8 @@ class Tokens:
         """A token for an account that has just proved its password; a new session unless one is given."""
         now = self._now()
         kid = max(self._keys)  # key ids begin with their time
+        if now - _made_at(kid) // 1_000_000 >= self._key_age:
+            kid = self.rotate()
         claims = {
             "sub": account.name,
             "sid": session_id or self._entropy(12).hex(),
@@ -104,7 +112,7 @@ class Tokens:
         claims = self._claims(token)
         account = self._accounts.get(claims.user_id)
         if account is None or account.password_version != claims.password_version or self._now() >= claims.expires_at:
-            raise Unauthenticated(_REFUSED)
+            raise refused()
         return Identity.of(account.name, account.role, session_id=claims.session_id, via="token")
 
     def rotate(self) -> str:
@@ -139,7 +147,7 @@ class Tokens:
                 token_id=_of(str, claims["jti"]),
             )
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError):
-            raise Unauthenticated(_REFUSED) from None
+            raise refused() from None
 
     def _now(self) -> int:
         return self._clock.now_us() // 1_000_000

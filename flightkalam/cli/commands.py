@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from flightkalam import __version__
+from flightkalam.auth.identity import Role
 from flightkalam.cli import loading, output, shell
 from flightkalam.cli import ping as ping_
 from flightkalam.cli.client import DEFAULT_URI, Connection, Target
@@ -154,6 +155,84 @@ def overrides_of(settings: list[str]) -> dict[str, object]:
             raise ConfigError(f"--set {key.strip()} is given twice: give it once")
         found[key.strip()] = value
     return found
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The accounts of a data directory whose server is stopped
+
+user_cli = typer.Typer(
+    help="Accounts of a data directory whose server is stopped: for the first users, and for a lost password of `root`. "
+    "While the server runs, use SQL: CREATE USER, ALTER USER, SHOW USERS.",
+    no_args_is_help=True,
+)
+cli.add_typer(user_cli, name="user")
+DataDir = Annotated[Path, typer.Argument(metavar="DIR", help="The data directory of a server that is not running.")]
+UserName = Annotated[str, typer.Argument(metavar="NAME", help="The user name, compared exactly.")]
+NewPassword = Annotated[
+    str | None,
+    typer.Option(
+        "--new-password",
+        envvar="FLIGHTKALAM_NEW_PASSWORD",
+        show_default=False,
+        help="The password. Better given by the environment or typed at the prompt.",
+    ),
+]
+
+
+@user_cli.command("add")
+def user_add(
+    data_dir: DataDir,
+    name: UserName,
+    role: Annotated[str, typer.Option("--role", help="user, service, dba or system.")] = "user",
+    new_password: NewPassword = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Create a user."""
+    from flightkalam import app
+
+    wanted = Role.parse(role)
+    with app.stopped_accounts(_settings_of(data_dir, config, set_)) as accounts:
+        account = accounts.create(name, _new_password(name, new_password), wanted)
+    print(f"created user {account.name} of role {account.role.label}")
+
+
+@user_cli.command("passwd")
+def user_passwd(
+    data_dir: DataDir,
+    name: UserName,
+    new_password: NewPassword = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Set a user's password; it lifts a lock and voids the tokens of earlier logins."""
+    from flightkalam import app
+
+    with app.stopped_accounts(_settings_of(data_dir, config, set_)) as accounts:
+        accounts.set_password(name, _new_password(name, new_password))
+    print(f"changed the password of {name}")
+
+
+@user_cli.command("list")
+def user_list(data_dir: DataDir, config: ConfigFile = None, set_: Settings = None) -> None:
+    """List the users and their roles, dropped ones too."""
+    from flightkalam import app
+
+    with app.stopped_accounts(_settings_of(data_dir, config, set_)) as accounts:
+        for account in accounts.list(dropped=True):
+            print(f"{account.name}\t{account.role.label}\t{'' if account.live else 'dropped'}".rstrip())
+
+
+def _settings_of(data_dir: Path, config: Path | None, set_: list[str] | None) -> Config:
+    return Config.load(config, overrides_of(set_ or []) | {"server.data_dir": data_dir})
+
+
+def _new_password(name: str, given: str | None) -> str:
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise InvalidValue(f"no password for {name}: set FLIGHTKALAM_NEW_PASSWORD")
+    return str(typer.prompt(f"New password of {name}", hide_input=True, confirmation_prompt=True, err=True))
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from flightkalam.model.schema import Table
 from flightkalam.session import dml
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
+from flightkalam.session.writes import Written
 from flightkalam.sql import statements as s
 from flightkalam.storage import objects
 
@@ -41,12 +42,19 @@ _STEP_SECONDS = 0.05
 
 def erase(e: Execution, statement: s.Erase) -> Rows:
     """One row: how many visible rows were deleted, and since when nothing of them is on disk."""
-    written = dml.delete(e, s.Delete(statement.table, where=statement.where))
+    written = erase_rows(e, s.Delete(statement.table, where=statement.where))
+    table = written.table
+    done = dt.datetime.fromtimestamp(e.parts.clock.now_us() / 1_000_000, dt.UTC)
+    return rows_of(pa.table([[table.qualified], [written.count], [done]], schema=ERASE_SCHEMA))
+
+
+def erase_rows(e: Execution, statement: s.Delete) -> Written:
+    """Delete rows, and return when they are gone from every file."""
+    written = dml.delete(e, statement)
     table, owner = written.table, e.owner(written.table)
     e.close()  # our own snapshot must not hold back what is to go
     _remove_from_files(e, table, owner)
-    done = dt.datetime.fromtimestamp(e.parts.clock.now_us() / 1_000_000, dt.UTC)
-    return rows_of(pa.table([[table.qualified], [written.count], [done]], schema=ERASE_SCHEMA))
+    return written
 
 
 def _remove_from_files(e: Execution, table: Table, owner: str | None) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flightkalam.auth.accounts import Accounts
+from flightkalam.auth.api_tokens import ApiTokens
 from flightkalam.auth.audit_log import AuditLog
+from flightkalam.auth.bearer import Bearers
 from flightkalam.auth.tokens import Tokens
 from flightkalam.catalog.catalog import Catalog
 from flightkalam.catalog.providers import Providers
@@ -37,6 +39,8 @@ class Parts:
     providers: Providers
     accounts: Accounts
     tokens: Tokens
+    api_tokens: ApiTokens
+    bearers: Bearers
     audit: AuditLog
     scopes: Scopes
     writer: Writer

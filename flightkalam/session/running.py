@@ -197,8 +197,10 @@ class Runner:
         if self.transaction is None:
             yield
             return
-        if isinstance(statement, s.Erase):  # it would wait for the transaction's own snapshot to go
-            raise Unsupported("ERASE cannot run in a transaction; COMMIT or ROLLBACK first", sqlstate="25001")
+        if isinstance(statement, s.Erase) or (
+            isinstance(statement, s.DropUser) and statement.purge
+        ):  # it would wait for the transaction's own snapshot to go
+            raise Unsupported("ERASE and PURGE cannot run in a transaction; COMMIT or ROLLBACK first", sqlstate="25001")
         with self.transaction.lock:
             if not isinstance(statement, _IN_TRANSACTION) and not _only_looks(statement):
                 self.transaction.refuse_after_write(statements.spoken(type(statement)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+from flightkalam.auth.accounts import Flood
 from flightkalam.auth.audit import Entry, Outcome
 from flightkalam.auth.identity import Identity
 from flightkalam.errors import InvalidValue, Unauthenticated
@@ -44,7 +45,7 @@ class Service:
 
     def _login(self, credentials: Credentials, peer: str) -> str:
         if credentials.kind == "bearer":
-            self.parts.tokens.verify(credentials.secret)
+            self.parts.bearers.verify(credentials.secret)
             return credentials.secret
         account = self.parts.accounts.verify(credentials.user, credentials.secret, peer)
         return self.parts.tokens.issue(account)
@@ -66,19 +67,31 @@ class Service:
 
     @contextmanager
     def _failures_recorded(self, credentials: Credentials, peer: str) -> Iterator[None]:
-        """A login that failed is recorded, under its name if there is such an account: people type passwords there."""
+        """A login that failed is recorded, under its name if there is such an account: people type passwords there.
+
+        Of a flood that is refused unseen the first: nobody who has no account may fill the log.
+        """
         try:
             yield
-        except Unauthenticated as error:
-            known = self.parts.accounts.find(credentials.user) is not None
-            name = credentials.user if known else None
-            details = {"by": credentials.kind, "sqlstate": error.sqlstate}
-            self.parts.audit.write([Entry(name, None, name, "LOGIN", None, Outcome.DENIED, peer or None, details=details)])
+        except Flood as error:
+            if error.first:
+                self._record_failure(credentials, peer, error)
             raise
+        except Unauthenticated as error:
+            self._record_failure(credentials, peer, error)
+            raise
+
+    def _record_failure(self, credentials: Credentials, peer: str, error: Unauthenticated) -> None:
+        known = self.parts.accounts.find(credentials.user) is not None
+        name = credentials.user if known else None
+        details = {"by": credentials.kind, "sqlstate": error.sqlstate}
+        if isinstance(error, Flood):
+            details["reason"] = "too many failures"
+        self.parts.audit.write([Entry(name, None, name, "LOGIN", None, Outcome.DENIED, peer or None, details=details)])
 
     def _identity(self, credentials: Credentials, peer: str) -> Identity:
         if credentials.kind == "bearer":
-            return self.parts.tokens.verify(credentials.secret)
+            return self.parts.bearers.verify(credentials.secret)
         if credentials.kind != "basic":
             raise Unauthenticated("this release takes a name and password or a token")
         account = self.parts.accounts.verify(credentials.user, credentials.secret, peer)

@@ -185,7 +185,9 @@ class Session:
         statement = self._runner(None).parse(text)
         if isinstance(statement, s.Commit):
             return transaction is None or transaction.has_written
-        return transaction is None and not isinstance(statement, TRANSACTION_STATEMENTS + SESSION_STATEMENTS)
+        # A token is shown once: no receipt may keep it.
+        without = (*TRANSACTION_STATEMENTS, *SESSION_STATEMENTS, s.CreateToken)
+        return transaction is None and not isinstance(statement, without)
 
     @property
     def ingests_in_transaction(self) -> bool:

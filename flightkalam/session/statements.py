@@ -21,6 +21,7 @@ from flightkalam.session import (
     reads,
     returning,
     storages,
+    tokens,
     users,
     writes,
 )
@@ -144,6 +145,9 @@ TABLE: dict[type[s.Statement], Row] = {
     s.AlterStorage: _count(storages.alter_storage),
     s.DropStorage: _count(storages.drop_storage),
     s.ShowStorages: _table(storages.show_storages),
+    s.CreateToken: Row(lambda e, st: tokens.CREATED_SCHEMA, tokens.create_token, writes=True),
+    s.DropToken: _count(tokens.drop_token),
+    s.ShowTokens: _table(tokens.show_tokens),
 }
 
 

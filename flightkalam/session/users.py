@@ -11,7 +11,8 @@ from flightkalam.auth import authorise
 from flightkalam.auth.accounts import Account
 from flightkalam.auth.authorise import Action
 from flightkalam.auth.identity import Role
-from flightkalam.errors import SqlSyntaxError, Unsupported
+from flightkalam.errors import SqlSyntaxError
+from flightkalam.session import purge
 from flightkalam.session.execution import Execution
 from flightkalam.sql import statements as s
 
@@ -49,12 +50,14 @@ def alter_user(e: Execution, statement: s.AlterUser) -> int:
 
 
 def drop_user(e: Execution, statement: s.DropUser) -> int:
-    account = e.parts.accounts.get(statement.name)
+    """The account goes; with PURGE its rows too, of which there were so many."""
+    accounts = e.parts.accounts
+    account = accounts.find(statement.name) if statement.purge else accounts.get(statement.name)
     authorise.require_user_change(e.identity, statement.name, account.role if account is not None else None)
-    if statement.purge:
-        raise Unsupported("DROP USER … PURGE is not supported by this release")
-    e.parts.accounts.drop(statement.name, extra=e.record)
-    return 0
+    if account is None or account.live:
+        accounts.drop(statement.name, extra=e.record)
+        e.parts.api_tokens.drop_all(statement.name)
+    return purge.erase_user(e, statement.name) if statement.purge else 0
 
 
 def show_users(e: Execution, _: s.ShowUsers) -> pa.Table:

@@ -33,6 +33,7 @@ from flightkalam.sql.statements import (
     ShowSetting,
     ShowStorages,
     ShowTables,
+    ShowTokens,
     ShowUsers,
     Statement,
     Use,
@@ -54,6 +55,8 @@ def show(cursor: Cursor) -> Statement:
     cursor.expect("SHOW")
     if cursor.accept("TABLES"):
         return ShowTables(cursor.namespace() if cursor.accept_any("IN", "FROM") else None)
+    if cursor.accept("TOKENS"):
+        return ShowTokens(cursor.string("a user id") if cursor.accept("FOR", "USER") else None)
     if cursor.accept("CREATE", "TABLE"):
         return ShowCreateTable(cursor.name())
     if cursor.at("COLUMNS") and cursor.word(1) in ("IN", "FROM"):

@@ -403,6 +403,13 @@ class ShowUsers(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowTokens(Statement):
+    """`user` None: all that the caller may see."""
+
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ShowSetting(Statement):
     """`name` in small letters."""
 

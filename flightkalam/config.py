@@ -12,11 +12,9 @@ Each key has its unit, and under it its reason; `python -m flightkalam.config` w
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
-import urllib.parse
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,9 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import (
-    BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     SecretStr,
     TypeAdapter,
@@ -37,6 +33,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from flightkalam.config_auth import AuditConfig, AuthConfig, OidcConfig
+from flightkalam.config_section import Section, alternatives, is_loopback, setting
 from flightkalam.errors import ConfigError
 
 ENV_PREFIX = "FLIGHTKALAM__"
@@ -50,42 +48,9 @@ _PERCENT = re.compile(r"(\d{1,3}) ?%")
 _COMMAND_LINE = "command line"
 
 
-def _key(default: Any, *, unit: str = "", allowed: str = "", **limits: Any) -> Any:
-    """A setting.  `allowed` says what fits where the type and its limits do not say it all."""
-    return Field(default=default, json_schema_extra={"unit": unit, "allowed": allowed}, **limits)
-
-
 def storage_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the keys of a storage may be taken from, by variable."""
     return {name: value for name, value in environ.items() if name.startswith(STORAGE_PREFIX)}
-
-
-class Section(BaseModel):
-    """One table of the file."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,  # the text under a key is its description
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _nothing_is_guessed(cls, value: object, info: ValidationInfo) -> object:
-        # pydantic would read `port = true` as port 1, and an unset shell variable as the path ".".
-        kinds = _alternatives(cls.model_fields[info.field_name or ""].annotation)
-        if isinstance(value, bool) and bool not in kinds:
-            raise ValueError("true and false are not values of this key")
-        if value == "" and Path in kinds:
-            raise ValueError("a path is never empty")
-        return value
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _home_is_expanded(cls, value: object) -> object:
-        # Neither TOML nor the environment expands ~, and a folder named "~" is never what was meant.
-        return value.expanduser() if isinstance(value, Path) else value
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -95,40 +60,40 @@ class Section(BaseModel):
 class ServerConfig(Section):
     """Where the service listens and keeps its data."""
 
-    data_dir: Path = _key(Path("flightkalam-data"))
+    data_dir: Path = setting(Path("flightkalam-data"))
     """Everything the service keeps lies here: the log, the catalog and, in `cold`, the Parquet files. One running
     server owns it. A relative path is relative to the working directory."""
 
-    host: str = _key("127.0.0.1", min_length=1)
+    host: str = setting("127.0.0.1", min_length=1)
     """The address to listen on. Loopback by default, so that a first start exposes nothing."""
 
-    port: int = _key(31337, ge=0, le=65535)
+    port: int = setting(31337, ge=0, le=65535)
     """The port to listen on; 0 takes any free one and prints it."""
 
-    node_id: str = _key("node-0", min_length=1, max_length=128, allowed="text of 1 to 128 characters")
+    node_id: str = setting("node-0", min_length=1, max_length=128, allowed="text of 1 to 128 characters")
     """Hashed into the 10 node bits of every Snowflake id: ids of servers with different values do not meet."""
 
-    tls_cert: Path | None = _key(None)
+    tls_cert: Path | None = setting(None)
     """The server's certificate chain, PEM. Given together with `tls_key`."""
 
-    tls_key: Path | None = _key(None, allowed="a path, given together with `tls_cert`", validate_default=True)
+    tls_key: Path | None = setting(None, allowed="a path, given together with `tls_cert`", validate_default=True)
     """The private key of `tls_cert`, PEM."""
 
-    tls_client_ca: Path | None = _key(None, allowed="a path, only with `tls_cert` and `tls_key`", validate_default=True)
+    tls_client_ca: Path | None = setting(None, allowed="a path, only with `tls_cert` and `tls_key`", validate_default=True)
     """The authorities, PEM, whose client certificates are required (mutual TLS)."""
 
-    plain_text_beyond_loopback: bool = _key(False, allowed="true, or TLS, or a loopback host", validate_default=True)
+    plain_text_beyond_loopback: bool = setting(False, allowed="true, or TLS, or a loopback host", validate_default=True)
     """Passwords and rows would cross the network in plain text, so a listener without TLS beyond loopback has to be
     asked for. Set it only where something in front of the service does TLS."""
 
-    drain_seconds: int = _key(20, unit="seconds", ge=0, le=3600)
+    drain_seconds: int = setting(20, unit="seconds", ge=0, le=3600)
     """How long running statements may go on after a stop was asked for, before they are cancelled. Below the 30 s
     after which orchestrators kill."""
 
-    max_sql_bytes: int = _key(1_000_000, unit="bytes", ge=1_000, le=64_000_000)
+    max_sql_bytes: int = setting(1_000_000, unit="bytes", ge=1_000, le=64_000_000)
     """Longer statements are refused before they are parsed: parsing costs memory that no other limit sees."""
 
-    public_location: str = _key(
+    public_location: str = setting(
         "",
         pattern=r"^$|^grpc(\+tcp|\+tls)?://.+$",
         allowed="empty, or a URI that begins with grpc://, grpc+tcp:// or grpc+tls://",
@@ -166,155 +131,24 @@ class ServerConfig(Section):
         return self.tls_cert is not None
 
 
-class AuthConfig(Section):
-    """Accounts, tokens and lock-out."""
-
-    root_password: SecretStr | None = _key(None, allowed="a text of 8 to 1,024 bytes")
-    """The password of `root` at the first start; later starts ignore it. Without it one is generated and printed once.
-    Better given by the environment than by a file."""
-
-    token_ttl_seconds: int = _key(86_400, unit="seconds", ge=60, le=31_536_000)
-    """How long a bearer token from a login is good. A day: a tool left open over night logs in again."""
-
-    signing_key_seconds: int = _key(2_592_000, unit="seconds", ge=3_600, le=315_360_000)
-    """After this long a new key signs the tokens of logins; the one before verifies until all it signed has expired. Thirty
-    days: a key that leaked unnoticed is of no use for ever."""
-
-    session_idle_seconds: int = _key(3_600, unit="seconds", ge=1, le=604_800)
-    """After this long without a call a session is closed and its open transaction rolled back: many clients just
-    vanish, and what they hold keeps old files and versions alive."""
-
-    argon2_time_cost: int = _key(2, unit="passes", ge=1, le=100)
-    """Passes of argon2id over its memory."""
-
-    argon2_memory_kib: int = _key(19_456, unit="KiB", ge=512, le=4_194_304)
-    """Memory of one password check. With 2 passes and 1 lane this is OWASP's recommended minimum; more makes a stolen
-    hash dearer to guess and a login slower."""
-
-    argon2_parallelism: int = _key(1, unit="lanes", ge=1, le=64)
-    """Lanes of argon2id. One: several logins use several cores anyway."""
-
-    lockout_failures: int = _key(5, unit="failures", ge=1, le=1_000)
-    """Wrong passwords in a row that lock an account."""
-
-    lockout_seconds: int = _key(900, unit="seconds", ge=1, le=604_800)
-    """How long a locked account refuses every password. Short enough to wait for, long enough to make guessing
-    hopeless."""
-
-    guesses_per_user: int = _key(5, unit="failures", ge=1, le=1_000_000)
-    """Failed logins under one name, account or not, after which no password is even looked at; only failures count. Hashing
-    costs megabytes and milliseconds: with 5 a minute a flood of guesses costs ten hashes in its first minute, not thousands."""
-
-    guesses_per_peer: int = _key(100, unit="failures", ge=1, le=1_000_000)
-    """The same for one address (a /64 of IPv6), whatever names it tries; many people can share one. Logins by handshake do
-    not count: Flight does not say where they come from."""
-
-    guess_window_seconds: int = _key(60, unit="seconds", ge=1, le=86_400)
-    """How long it takes until all guesses are there again; they come back one by one."""
-
-    @field_validator("root_password")
-    @classmethod
-    def _root_password_is_a_password(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not 8 <= len(value.get_secret_value().encode("utf-8", "surrogatepass")) <= 1024:
-            raise ValueError("a password has 8 to 1,024 bytes")
-        return value
-
-
-_SIGNATURES = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-
-
-class OidcConfig(Section):
-    """Bearer tokens of an identity provider (OpenID Connect). Without an issuer none is accepted."""
-
-    issuer: str = _key("")
-    """The `iss` of the tokens, compared exactly."""
-
-    audience: str = _key("", allowed="text, required with `issuer`", validate_default=True)
-    """What the tokens' `aud` must contain, so that a token for another service does not open this one."""
-
-    jwks: str = _key(
-        "", allowed="a path or an https:// URL (http:// on loopback), required with `issuer`", validate_default=True
-    )
-    """Where the provider's public keys are, as a JWKS document."""
-
-    jwks_ttl_seconds: int = _key(300, unit="seconds", ge=1, le=86_400)
-    """The keys are read again after this long, and when a token names an unknown one; while that fails the old ones hold."""
-
-    algorithms: str = _key("RS256, ES256", allowed="some of " + ", ".join(_SIGNATURES))
-    """Signatures that are accepted. Never `none` and never a shared secret: the list is ours, not the token's."""
-
-    user_claim: str = _key("sub", min_length=1)
-    """The claim that holds the user name."""
-
-    create_users: bool = _key(False)
-    """Whether a user whom the provider knows and we do not gets an account of role `user`, without a password. A dropped name
-    stays dropped."""
-
-    leeway_seconds: int = _key(30, unit="seconds", ge=0, le=600)
-    """By how much the provider's clock may differ from ours."""
-
-    @field_validator("audience", "jwks")
-    @classmethod
-    def _goes_with_an_issuer(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("issuer") and not value:
-            raise ValueError("oidc.issuer needs oidc.audience and oidc.jwks too")
-        return value
-
-    @field_validator("jwks")
-    @classmethod
-    def _keys_come_over_a_safe_way(cls, value: str) -> str:
-        url = urllib.parse.urlsplit(value)
-        if (
-            url.scheme
-            and len(url.scheme) > 1
-            and url.scheme != "https"
-            and not (url.scheme == "http" and is_loopback(url.hostname or ""))
-        ):
-            raise ValueError("keys that travel in plain text can be exchanged on the way")
-        return value
-
-    @field_validator("algorithms")
-    @classmethod
-    def _signatures_are_public_key_ones(cls, value: str) -> str:
-        if not set(_listed(value)) or set(_listed(value)) - set(_SIGNATURES):
-            raise ValueError("not a list of public-key signatures")
-        return value
-
-    @property
-    def algorithm_list(self) -> tuple[str, ...]:
-        return _listed(self.algorithms)
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-class AuditConfig(Section):
-    """The audit log."""
-
-    retention_days: int = _key(0, unit="days", ge=0, le=36_500)
-    """How long records of the audit log are kept; 0 keeps them for ever, because nobody misses a record before the day
-    it is needed. What is left after older ones went can still be verified."""
-
-
 class StorageConfig(Section):
     """How writes reach the disk."""
 
-    durability: Literal["sync", "async"] = _key("sync")
+    durability: Literal["sync", "async"] = setting("sync")
     """`sync`: the write-ahead log is on disk before a write is acknowledged. `async`: acknowledged first, so a power
     cut loses the last moments; for tests and for data that can be loaded again."""
 
-    hot_stage_bytes: ByteSize = _key(MIB, unit="bytes", ge=64 * KIB, le=GIB)
+    hot_stage_bytes: ByteSize = setting(MIB, unit="bytes", ge=64 * KIB, le=GIB)
     """An ingest larger than this goes to a staged segment file, not through the log, which would write it twice."""
 
-    cache_bytes: ByteSize = _key(10 * GIB, unit="bytes", ge=MIB)
+    cache_bytes: ByteSize = setting(10 * GIB, unit="bytes", ge=MIB)
     """Local copies of batches that lie in object stores (`CREATE STORAGE`); the longest unused go first. What running
     statements read stays, even beyond the limit."""
 
-    object_timeout_seconds: int = _key(30, unit="seconds", ge=1, le=600)
+    object_timeout_seconds: int = setting(30, unit="seconds", ge=1, le=600)
     """The longest that one request to an object store may take."""
 
-    object_retries: int = _key(5, unit="requests", ge=0, le=20)
+    object_retries: int = setting(5, unit="requests", ge=0, le=20)
     """How often a request to an object store is repeated that got no answer, or one that may be another next time. The
     pauses between them grow from 0.05 to 2 seconds."""
 
@@ -322,27 +156,27 @@ class StorageConfig(Section):
 class EngineConfig(Section):
     """What one statement may use."""
 
-    memory_limit: str = _key(
+    memory_limit: str = setting(
         "60%", unit="% or bytes", allowed='a share from "1%" to "100%", or a size of at least 64 MiB such as "8 GiB"'
     )
     """Memory of the SQL engine, as a share of the machine's (or container's) memory or as a size; beyond it the engine
     spills to disk. The rest is for hot rows, caches and results under way."""
 
-    threads: int = _key(0, unit="threads", ge=0, le=1024)
+    threads: int = setting(0, unit="threads", ge=0, le=1024)
     """Worker threads of the SQL engine; 0: one per core."""
 
-    temp_limit_bytes: ByteSize = _key(0, unit="bytes", ge=0)
+    temp_limit_bytes: ByteSize = setting(0, unit="bytes", ge=0)
     """Disk the engine may spill to; 0: its own bound, 90 % of what is free. A bound keeps one query from filling the
     disk that the log needs."""
 
-    statement_timeout_seconds: int = _key(0, unit="seconds", ge=0, le=604_800)
+    statement_timeout_seconds: int = setting(0, unit="seconds", ge=0, le=604_800)
     """A statement that runs longer is cancelled; 0: never. A session may set its own with `SET statement_timeout`."""
 
-    max_batch_bytes: ByteSize = _key(2 * MIB, unit="bytes", ge=64 * KIB, le=64 * MIB)
+    max_batch_bytes: ByteSize = setting(2 * MIB, unit="bytes", ge=64 * KIB, le=64 * MIB)
     """The largest record batch sent to a client. Below the 4 MiB at which gRPC clients refuse a message unless told
     otherwise."""
 
-    time_zone: str = _key("UTC", allowed="a name of the IANA time zone database, such as Europe/Vienna")
+    time_zone: str = setting("UTC", allowed="a name of the IANA time zone database, such as Europe/Vienna")
     """The time zone of a new session: it decides how TIMESTAMPTZ is read from and shown as text."""
 
     @field_validator("memory_limit")
@@ -371,24 +205,24 @@ class EngineConfig(Section):
 class FlushConfig(Section):
     """From the log to Parquet."""
 
-    check_interval_seconds: int = _key(10, unit="seconds", ge=1, le=86_400)
+    check_interval_seconds: int = setting(10, unit="seconds", ge=1, le=86_400)
     """How often the scheduler looks for tables whose flush policy is due."""
 
-    rows_per_batch: int = _key(1_000_000, unit="rows", ge=1_024, le=100_000_000)
+    rows_per_batch: int = setting(1_000_000, unit="rows", ge=1_024, le=100_000_000)
     """A flush of more rows writes several batch files, so that its memory stays bounded."""
 
-    row_group_rows: int = _key(24_576, unit="rows", ge=1_024, le=131_072)
+    row_group_rows: int = setting(24_576, unit="rows", ge=1_024, le=131_072)
     """Rows of a Parquet row group. Between 16 and 32 thousand a point lookup takes half the time it takes at 131
     thousand, scans are as fast, and files grow by 1 %."""
 
-    compression: Literal["zstd", "lz4", "snappy", "none"] = _key("zstd")
+    compression: Literal["zstd", "lz4", "snappy", "none"] = setting("zstd")
     """Codec of the Parquet pages. zstd at level 1 is nearly as fast as lz4 and far smaller."""
 
 
 class CompactionConfig(Section):
     """Merging small batches."""
 
-    enabled: bool = _key(True)
+    enabled: bool = setting(True)
     """Whether the scheduler compacts tables by itself. Without it deleted values stay in the files until somebody runs
     COMPACT TABLE, and reads slow down as batches grow in number."""
 
@@ -396,26 +230,26 @@ class CompactionConfig(Section):
 class ManifestConfig(Section):
     """Caches of what lies in the cold tier."""
 
-    ttl_seconds: int = _key(60, unit="seconds", ge=0, le=86_400)
+    ttl_seconds: int = setting(60, unit="seconds", ge=0, le=86_400)
     """A cached manifest older than this is revalidated against its file before it is used."""
 
-    max_entries: int = _key(50_000, unit="manifests", ge=1, le=10_000_000)
+    max_entries: int = setting(50_000, unit="manifests", ge=1, le=10_000_000)
     """Manifests kept in the cache; the longest unused go first."""
 
-    key_cache_bytes: ByteSize = _key(256 * MIB, unit="bytes", ge=0)
+    key_cache_bytes: ByteSize = setting(256 * MIB, unit="bytes", ge=0)
     """Decoded key columns of cold batches kept in memory, which make repeated updates of flushed rows cheap."""
 
-    row_cache_bytes: ByteSize = _key(64 * MIB, unit="bytes", ge=0)
+    row_cache_bytes: ByteSize = setting(64 * MIB, unit="bytes", ge=0)
     """Decoded row groups of cold batches kept in memory, which make reads and changes of single rows by key cheap."""
 
-    bloom_cache_bytes: ByteSize = _key(256 * MIB, unit="bytes", ge=0)
+    bloom_cache_bytes: ByteSize = setting(256 * MIB, unit="bytes", ge=0)
     """Bloom filters of cold batches kept in memory, so that a search by key opens no file in vain; 0 uses none."""
 
 
 class BackupConfig(Section):
     """Copies made by BACKUP TO."""
 
-    folder: Path | None = _key(None)
+    folder: Path | None = setting(None)
     """Where backups are kept; by default the folder `backups` of the data directory. On the file system of the data
     directory a backup is made of hard links and costs next to nothing, but shares the fate of that disk: copy it away, or
     choose a folder on another one."""
@@ -424,7 +258,7 @@ class BackupConfig(Section):
 class IngestConfig(Section):
     """Bulk loading."""
 
-    batch_rows: int = _key(65_536, unit="rows", ge=1, le=1_048_576)
+    batch_rows: int = setting(65_536, unit="rows", ge=1, le=1_048_576)
     """Small client batches are joined up to this many rows before they are written: a thousand batches of ten rows
     cost a thousand log records."""
 
@@ -432,10 +266,10 @@ class IngestConfig(Section):
 class LogConfig(Section):
     """What the service says about itself, on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = _key("info")
+    level: Literal["debug", "info", "warning", "error"] = setting("info")
     """The least serious message that is written."""
 
-    format: Literal["console", "json"] = _key("console")
+    format: Literal["console", "json"] = setting("console")
     """`console` for people, `json` (one object a line) for log collectors."""
 
 
@@ -528,7 +362,7 @@ def _keys() -> Iterator[Key]:
                 unit=str(extra["unit"]),
                 default=_value_text(info.default),
                 reason=" ".join(info.description.split()),
-                secret=SecretStr in _alternatives(info.annotation),
+                secret=SecretStr in alternatives(info.annotation),
             )
 
 
@@ -538,13 +372,8 @@ def sections() -> dict[str, type[Section]]:
     return {name: info.annotation for name, info in fields if isinstance(info.annotation, type)}
 
 
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """`X | None` as (X, None's type); any other annotation as itself."""
-    return (annotation,) if get_origin(annotation) in (None, Literal) else get_args(annotation)
-
-
 def _allowed(info: FieldInfo) -> str:
-    kind = _alternatives(info.annotation)[0]
+    kind = alternatives(info.annotation)[0]
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     noun = {bool: "true or false", int: "an integer", ByteSize: "a size", Path: "a path"}.get(kind, "text")
@@ -575,16 +404,6 @@ def _size_text(n: Any) -> str:
 
 def _size(text: str) -> int:
     return int(TypeAdapter(ByteSize).validate_python(text.strip()))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a listener on `host` can only be reached from this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything
 
 
 KEYS: Mapping[str, Key] = {key.name: key for key in _keys()}
@@ -709,7 +528,7 @@ An unknown key or a value that does not fit stops the start; the message names t
 allowed. Sizes are numbers of bytes or texts such as `"64 MiB"`. `system.settings` shows the values in force, secrets
 masked.
 
-This page is generated: change `flightkalam/config.py`, then run `python -m flightkalam.config`.
+This page is generated: change `flightkalam/config.py` or a file beside it, then run `python -m flightkalam.config`.
 """
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from perf.result import LeftOut, Result
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-_PACKAGES = ("duckdb", "pyarrow", "rocksdict", "adbc-driver-flightsql", "adbc-driver-postgresql")
+_PACKAGES = ("duckdb", "pyarrow", "rocksdict", "adbc-driver-flightsql", "adbc-driver-postgresql", "pylance", "deltalake")
 _HEAD = ("measurement", "ours", "peer", "ratio", "target", "met", "what was measured")
 
 
@@ -74,8 +74,9 @@ def _cells(result: Result | LeftOut) -> tuple[str, ...]:
     peer = "–" if result.peer is None else f"{_figure(result.peer)} {result.unit} ({result.peer_name})"
     ratio = "–" if result.ratio is None else f"{result.ratio:.2f} ×"
     note = f"{result.note}; median of {result.runs}"
-    met = "yes" if result.met else "no"
-    return (result.name, f"{_figure(result.ours)} {result.unit}", peer, ratio, result.target.text(result.unit), met, note)
+    target = "–" if result.target is None else result.target.text(result.unit)
+    met = "–" if result.target is None else "yes" if result.met else "no"
+    return (result.name, f"{_figure(result.ours)} {result.unit}", peer, ratio, target, met, note)
 
 
 def _figure(value: float) -> str:

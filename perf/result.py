@@ -32,6 +32,7 @@ class Target:
 class Result:
     """:param ours: and `peer` are medians in `unit`.
     :param ratio: ours to the peer's in the direction of the target; None without a peer.
+    :param target: None where the peer is there to be seen beside us, and nothing is promised.
     :param runs: how many repetitions the medians are of.
     """
 
@@ -39,7 +40,7 @@ class Result:
     ours: float
     peer: float | None
     ratio: float | None
-    target: Target
+    target: Target | None
     unit: str
     peer_name: str
     runs: int
@@ -47,7 +48,7 @@ class Result:
 
     @property
     def met(self) -> bool:
-        return self.target.met(self.ours, self.ratio)
+        return self.target is None or self.target.met(self.ours, self.ratio)
 
 
 @dataclass(frozen=True, slots=True)

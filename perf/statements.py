@@ -51,7 +51,7 @@ def measure_insert_row(world: World) -> Result:
         cursor = connection.cursor()
         return lambda: cursor.execute("INSERT INTO inserted VALUES (?, ?)", (next(keys), "a label"))
 
-    return _measure(world, INSERT_ROW, step, 2.0, "synced to disk before each answer")
+    return _measure(world, INSERT_ROW, step, 1.67, "synced to disk before each answer")
 
 
 def _point(world: World, name: str, table: str, batches: int, make: Callable[..., Step]) -> Result:

@@ -3,7 +3,7 @@
 Each answer is a constant, but every call is the one that a real server gets: prepare, bind, GetFlightInfo, DoGet, DoPut,
 through pyarrow.flight and the same generated protobuf.  What a statement costs above this is the service's own.
 
-    statement begins with INSERT    one row was written
+    INSERT, UPDATE, DELETE          one row was written
     statement has a WHERE           one row of the measured table
     anything else                   one row with the number 1
 """
@@ -38,7 +38,7 @@ def _unpack(data_: bytes) -> tuple[str, bytes]:
 
 
 def _handle_of(sql: str) -> bytes:
-    if sql.startswith("INSERT"):
+    if sql.startswith(("INSERT", "UPDATE", "DELETE")):
         return _INSERT
     return b"row" if "WHERE" in sql else b"one"
 

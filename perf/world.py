@@ -15,6 +15,7 @@ import adbc_driver_flightsql.dbapi as flightsql
 import pyarrow as pa
 
 from perf import data, servers
+from perf.inside import Inside, parts_of
 from perf.postgres import Postgres
 from perf.servers import ServerProcess
 
@@ -54,6 +55,7 @@ class World:
 
     def __init__(self, sizes: Sizes, parent: Path | None = None) -> None:
         self.sizes = sizes
+        self.timings: dict[str, tuple[list[float], list[float]]] = {}  # of calls that more than one figure is of
         self.folder = Path(tempfile.mkdtemp(prefix="perf-", dir=parent))
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -122,6 +124,20 @@ class World:
         n = self.sizes.point_batch_rows
         load_cold(self.connection, "in_order", (data.reader(n, i * n) for i in range(self.sizes.point_batches)))
         return files_of(self.data_dir, "in_order")
+
+    @cached_property
+    def changed(self) -> list[Path]:
+        """As `in_order`, for statements that change its rows."""
+        n = self.sizes.point_batch_rows
+        load_cold(self.connection, "changed", (data.reader(n, i * n) for i in range(self.sizes.point_batches)))
+        return files_of(self.data_dir, "changed")
+
+    @cached_property
+    def inside(self) -> Inside:
+        """A service of its own in this process, with the same table `changed`."""
+        made = self._stack.enter_context(Inside(self.folder / "inside"))
+        made.load_cold("changed", data.COLUMNS_SQL, parts_of(self.point_rows, self.sizes.point_batches))
+        return made
 
     @cached_property
     def at_random(self) -> list[Path]:

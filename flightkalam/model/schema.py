@@ -23,6 +23,8 @@ DELETED = "_deleted"
 HIDDEN_KEY = "_id"
 SEQ_ID = 1_000_000_001
 DELETED_ID = 1_000_000_002
+POSITION = "$at"  # where a row sits; only statements of our own may name it
+POSITION_ID = 1_000_000_003
 FIELD_ID = b"PARQUET:field_id"
 SYSTEM_COLUMNS = (SEQ, DELETED)
 
@@ -147,6 +149,7 @@ SYSTEM_FIELDS = (
 )
 SEQ_COLUMN = Column(SEQ_ID, SEQ, BIGINT, not_null=True, hidden=True)
 DELETED_COLUMN = Column(DELETED_ID, DELETED, BOOLEAN, not_null=True, hidden=True)
+POSITION_COLUMN = Column(POSITION_ID, POSITION, BIGINT)
 
 
 @dataclass(frozen=True, slots=True)

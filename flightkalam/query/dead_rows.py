@@ -63,10 +63,20 @@ def parts(dirty: Sequence[Dirty], name: str) -> list[Part]:
 
     :param name: prefix for the inputs, unique in the statement.
     """
-    few = [d for d in dirty if len(d.dead) * _FEW < d.rows]
-    many = [d for d in dirty if len(d.dead) * _FEW >= d.rows]
+    few, many = _split(dirty)
     found = [_by_bits(group, f"{name}_{i}") for i, group in enumerate(_groups(many))]
     return [_by_list(few, f"{name}_few"), *found] if few else found
+
+
+def in_order(dirty: Sequence[Dirty]) -> list[Dirty]:
+    """The batches in the order in which the parts read them."""
+    few, many = _split(dirty)
+    return few + many
+
+
+def _split(dirty: Sequence[Dirty]) -> tuple[list[Dirty], list[Dirty]]:
+    few = [len(d.dead) * _FEW < d.rows for d in dirty]
+    return [d for d, f in zip(dirty, few, strict=True) if f], [d for d, f in zip(dirty, few, strict=True) if not f]
 
 
 def _by_list(group: Sequence[Dirty], name: str) -> Part:

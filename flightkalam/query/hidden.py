@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from flightkalam.errors import Unsupported
-from flightkalam.model.schema import DELETED, HIDDEN_KEY, SEQ
+from flightkalam.model.schema import DELETED, HIDDEN_KEY, POSITION, SEQ
 from flightkalam.query.guard import Guarded, TableRef
 from flightkalam.query.relation import Shown
 from flightkalam.query.tree import ColumnUse, Node, Select, StarUse, TableUse
 from flightkalam.sql.lexer import Kind, Tokens
 from flightkalam.sql.text import quote_ident
 
-_HIDDEN = (SEQ, DELETED, HIDDEN_KEY)
+_HIDDEN = (SEQ, DELETED, HIDDEN_KEY, POSITION)
 _LOWER_BOUNDS = frozenset({"COMPARE_GREATERTHAN", "COMPARE_GREATERTHANOREQUALTO", "COMPARE_EQUAL"})
 _UPPER_BOUNDS = frozenset({"COMPARE_LESSTHAN", "COMPARE_LESSTHANOREQUALTO", "COMPARE_EQUAL"})
 

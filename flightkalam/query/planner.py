@@ -23,7 +23,7 @@ import pyarrow as pa
 from flightkalam.errors import InvalidValue, SqlSyntaxError, Unsupported, undefined_table
 from flightkalam.model.demand import EVERYTHING, Demand
 from flightkalam.model.predicate import TRUE, Predicate
-from flightkalam.model.schema import Column, Table, View
+from flightkalam.model.schema import POSITION, Column, Table, View
 from flightkalam.model.types import from_arrow
 from flightkalam.query.compute import Input
 from flightkalam.query.demands import demands
@@ -156,15 +156,17 @@ def bind(
     *,
     parameters: Sequence[Literal] | None = (),
     time_zone: str = "UTC",
+    positions: bool = False,
 ) -> Bound:
     """Resolve the names of a statement.
 
     :param resolve: also refuses what the caller may not read.
     :param parameters: one value for each; None binds NULL everywhere, to describe a statement before it is bound.
+    :param positions: the statement is our own and may ask where rows sit, by `$at`; a client's must never.
     :raises InvalidValue: too few or too many parameters.
     """
     values = _values(guarded, parameters)
-    return _Binder(guard, resolve, time_zone).statement(guarded, values)
+    return _Binder(guard, resolve, time_zone, positions).statement(guarded, values)
 
 
 def plan(bound: Bound, scan: ScanTable) -> Planned:
@@ -206,7 +208,8 @@ _SLOT = "\x00"  # cannot stand in a client's text: the engine refuses it
 class _Binder:
     """One statement with the views in it."""
 
-    def __init__(self, guard: Guard, resolve: Resolve, time_zone: str) -> None:
+    def __init__(self, guard: Guard, resolve: Resolve, time_zone: str, positions: bool) -> None:
+        self.positions = positions
         self.guard = guard
         self.resolve = resolve
         self.utc = time_zone.upper() in ("UTC", "ETC/UTC")
@@ -233,7 +236,7 @@ class _Binder:
         """
         self.asks_caller |= guarded.asks_caller
         relations = [self.resolve(_parts(t), namespace) for t in guarded.tables]
-        shows = self._shows(guarded, relations)
+        shows = self._shows(guarded, relations, positions=self.positions and not views)
         bounds, needs = self._predicates(guarded, relations, shows, values)
         changes: list[tuple[int, int, str]] = []
         for i, (table, relation) in enumerate(zip(guarded.tables, relations, strict=True)):
@@ -247,9 +250,12 @@ class _Binder:
         self.shape = splice(guarded.text, changes + [(p.start, p.end, f" {_SLOT}{v.kind}{_SLOT} ") for p, v in given])
         return splice(guarded.text, changes + [(p.start, p.end, f" {v.sql} ") for p, v in given])
 
-    def _shows(self, guarded: Guarded, relations: Sequence[Relation]) -> dict[int, Shown]:
+    def _shows(self, guarded: Guarded, relations: Sequence[Relation], *, positions: bool) -> dict[int, Shown]:
+        kept_back = frozenset() if positions else frozenset((POSITION,))
         return {
-            i: shown(r.table.schema, hidden_names(guarded, i)) for i, r in enumerate(relations) if isinstance(r, TableRelation)
+            i: shown(r.table.schema, hidden_names(guarded, i) - kept_back)
+            for i, r in enumerate(relations)
+            if isinstance(r, TableRelation)
         }
 
     def _predicates(

@@ -18,11 +18,12 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from flightkalam.model.schema import DELETED_COLUMN, SEQ_COLUMN, Column, TableSchema
+from flightkalam.model.schema import DELETED_COLUMN, POSITION_COLUMN, POSITION_ID, SEQ_COLUMN, Column, TableSchema
 from flightkalam.query import dead_rows
 from flightkalam.query.compute import Input
 from flightkalam.sql.text import quote_ident, quote_literal
 
+POSITION_STRIDE = 1 << 32
 _INTERVAL_ENGINE = "STRUCT(months INTEGER, days INTEGER, micros BIGINT)"
 
 
@@ -65,7 +66,7 @@ class Rendered:
 
 def shown(schema: TableSchema, named: frozenset[str]) -> Shown:
     """:param named: hidden columns that the statement names, in lower case."""
-    candidates = (*(c for c in schema.columns if c.hidden), SEQ_COLUMN, DELETED_COLUMN)
+    candidates = (*(c for c in schema.columns if c.hidden), SEQ_COLUMN, DELETED_COLUMN, POSITION_COLUMN)
     return Shown(schema.visible, tuple(c for c in candidates if c.name.lower() in named))
 
 
@@ -79,12 +80,14 @@ def relation_sql(scan: Scan | None, shows: Shown, name: str) -> Rendered:
     parts: list[str] = []
     if scan is not None:
         if scan.clean:
-            parts.append(f"SELECT {_read_columns(shows)} FROM {_read(scan.clean, shows)}")
+            parts.append(f"SELECT {_read_columns(shows, 0)} FROM {_read(scan.clean, shows)}")
+        files = len(scan.clean)
         for part in dead_rows.parts(scan.dirty, name):
             inputs[part.name] = part.input
-            parts.append(f"SELECT {_read_columns(shows)} FROM {_read(part.paths, shows)} WHERE {part.condition}")
+            parts.append(f"SELECT {_read_columns(shows, files)} FROM {_read(part.paths, shows)} WHERE {part.condition}")
+            files += len(part.paths)
         if scan.hot is not None and scan.hot.num_rows:
-            inputs[name] = scan.hot.select([c.name for c in shows.all])
+            inputs[name] = scan.hot.select([c.name for c in _stored(shows)])
             parts.append(f"SELECT {arrow_columns(shows.all)} FROM {name}")
         if scan.blank:
             parts.append(f"SELECT {_null_columns(shows)} FROM range({scan.blank})")
@@ -105,8 +108,25 @@ def _inner(column: Column) -> str:
     return f"__c{column.id}"
 
 
-def _read_columns(shows: Shown) -> str:
-    return ", ".join(f"{_from_file(c)} AS {quote_ident(c.name)}" for c in shows.all)
+def _stored(shows: Shown) -> list[Column]:
+    return [c for c in shows.all if c.id != POSITION_ID]
+
+
+def _read_columns(shows: Shown, files: int) -> str:
+    """:param files: how many files of the scan come before those that are read."""
+    return ", ".join(
+        f"{_from_file(c) if c.id != POSITION_ID else _position(files)} AS {quote_ident(c.name)}" for c in shows.all
+    )
+
+
+def files_in_order(scan: Scan) -> list[str]:
+    """The files of a scan as positions number them."""
+    return [*scan.clean, *(d.path for d in dead_rows.in_order(scan.dirty))]
+
+
+def _position(files: int) -> str:
+    """The file's number in the scan, and the row's in the file, as one number."""
+    return f"(CAST(file_index AS BIGINT) + {files}) * {POSITION_STRIDE} + file_row_number"
 
 
 def _from_file(column: Column) -> str:
@@ -130,6 +150,8 @@ def arrow_columns(columns: Sequence[Column]) -> str:
 
 def _from_arrow(column: Column) -> str:
     name = quote_ident(column.name)
+    if column.id == POSITION_ID:
+        return "CAST(-1 AS BIGINT)"
     if column.type.kind == "interval":
         return _interval(name)
     # Storage keeps a UUID as text, also inside lists and structs.
@@ -155,7 +177,7 @@ def _file_type(column: Column) -> str:
 
 def _read(paths: Sequence[str], shows: Shown) -> str:
     files = ", ".join(quote_literal(p) for p in paths)
-    fields = ", ".join(_field(c) for c in shows.all)
+    fields = ", ".join(_field(c) for c in _stored(shows))
     return f"read_parquet([{files}], schema = MAP {{{fields}}}, can_have_nan = true)"
 
 

@@ -10,7 +10,7 @@ So ten `n = n + 1` at once give +10, and a statement that meets no other writer 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +20,19 @@ import pyarrow.compute as pc
 from flightkalam.auth.authorise import Action
 from flightkalam.errors import ConstraintViolation, InvalidValue, SqlSyntaxError, Unsupported
 from flightkalam.model.keys import I64, combined, first_duplicate, key_hashes, matches
-from flightkalam.model.schema import DELETED, SEQ, SYSTEM_COLUMNS, Column, Table
+from flightkalam.model.schema import DELETED, POSITION, SEQ, SYSTEM_COLUMNS, Column, Table
 from flightkalam.model.types import to_storage
 from flightkalam.query.relation import arrow_columns
 from flightkalam.session import reads, writes
 from flightkalam.session.arriving import cell
 from flightkalam.session.execution import Execution
+from flightkalam.session.found import POSITION_OUT, Found, find, may_ask, positions
 from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.session.writes import Written
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
-from flightkalam.table.mutate import HeadMoved, Mutation, OnConflict, check_rows, duplicate_key
+from flightkalam.table.mutate import HeadMoved, Mutation, OnConflict, check_rows, duplicate_key, last_or_first
+from flightkalam.table.positions import Positions
 from flightkalam.table.staging import Staged, stage
 
 # Output names that no column of a client can have.
@@ -48,6 +50,7 @@ class Change:
     :param base: int64[rows]: `_seq` of that row; 0 where there was none, or one of the same transaction.
     :param count: rows that the client is told of.
     :param returned: rows that RETURNING shows, with their `_seq` where that is known already.
+    :param at: where the superseded rows sit, when that is known of each.
     """
 
     rows: pa.Table
@@ -55,6 +58,7 @@ class Change:
     base: I64
     count: int
     returned: pa.Table
+    at: Positions | None = None
 
 
 Compute = Callable[[Execution], Change]
@@ -80,7 +84,7 @@ def _attempt(e: Execution, table: Table, compute: Compute) -> Written:
         return Written(table, change.count, change.returned, 0)
     _check(e, table, change)
     with stage(table, e.parts.staging, change.rows) as staged:
-        mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes)
+        mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes, at=change.at)
         extra = e.extra(change.count)
         result = writes.written(staged, lambda: e.parts.writer.write([mutation], extra, seen))
     return Written(table, change.count, change.returned, result.first_seq)
@@ -216,24 +220,41 @@ def update(e: Execution, statement: s.Update) -> Written:
     assigned = assigned_columns(target.table, statement.assignments)
     source = target.reference + (f", {statement.from_.text}\n" if statement.from_ is not None else "")
     joined = statement.from_ is not None
-    query = with_text(statement.with_clause) + _update_query(target, assigned, source, statement.where, joined=joined)
+
+    def query(asks: bool) -> str:
+        return with_text(statement.with_clause) + _update_query(
+            target, assigned, source, statement.where, joined=joined, asks=asks
+        )
+
     return settle(e, target.table, lambda e: _updated(e, target.table, query, assigned))
 
 
 def _update_query(
-    target: Target, assigned: dict[int, str | None], source: str, where: s.Slice | None, *, joined: bool = False
+    target: Target,
+    assigned: dict[int, str | None],
+    source: str,
+    where: s.Slice | None,
+    *,
+    joined: bool = False,
+    asks: bool = False,
 ) -> str:
     """New rows: every column, `_seq`, the old values of what is assigned to, and whether anything changes.
 
     :param joined: a row may be found several times, so that those that change nothing must be seen too.
+    :param asks: where the rows sit.
     """
     schema = target.table.schema
     cells = new_cells(target, assigned)
-    cells.append(f"{target.column(SEQ)} AS {SEQ_OUT}")
+    cells += _place_cells(target, asks)
     cells += [f"{target.column(c.name)} AS {old_cell(c)}" for c in schema.columns if c.id in assigned]
     changed = " OR ".join(f"{new_cell(c)} IS DISTINCT FROM {old_cell(c)}" for c in schema.columns if c.id in assigned)
     inner = f"SELECT {', '.join(cells)} FROM {source}{_condition(target, where, source)}"
     return changed_rows(inner, changed or "false", joined=joined)
+
+
+def _place_cells(target: Target, asks: bool) -> list[str]:
+    """`_seq` of the row, and where it sits."""
+    return [f"{target.column(SEQ)} AS {SEQ_OUT}", *([f"{target.column(POSITION)} AS {POSITION_OUT}"] if asks else [])]
 
 
 def changed_rows(inner: str, changed: str, *, joined: bool) -> str:
@@ -275,9 +296,18 @@ def with_text(clause: s.Slice | None) -> str:
     return f"{clause.text} " if clause is not None else ""
 
 
-def _updated(e: Execution, table: Table, query: str, assigned: dict[int, str | None]) -> Change:
+Query = Callable[[bool], str]  # given whether it shall ask for positions
+
+
+def _find(e: Execution, table: Table, query: Query) -> Found:
+    asks = may_ask(e, table, query(False))
+    return find(e, query(asks), positions=asks)
+
+
+def _updated(e: Execution, table: Table, query: Query, assigned: dict[int, str | None]) -> Change:
     """Run an update's query and make versions of its rows."""
-    found = read(e, query)
+    answer = _find(e, table, query)
+    found = answer.rows
     old_names = [plain(old_cell(c) if c.id in assigned else new_cell(c)) for c in table.schema.key_columns]
     old = key_table(table, [found.column(name) for name in old_names])
     refuse_twice(table, old)
@@ -287,7 +317,8 @@ def _updated(e: Execution, table: Table, query: str, assigned: dict[int, str | N
     n = rows.num_rows
     check_rows(table, rows)
     if not any(c.id in assigned for c in table.schema.key_columns):
-        return Change(rows, np.ones(n, bool), seqs_of(found), n, rows)
+        seqs = seqs_of(found)
+        return Change(rows, np.ones(n, bool), seqs, n, rows, positions(e, table, replace(answer, rows=found), seqs))
     return _moved(table, rows, old, seqs_of(found))
 
 
@@ -342,10 +373,7 @@ def plain(quoted: str) -> str:
 
 
 def read(e: Execution, query: str, inputs: reads.Inputs | None = None) -> pa.Table:
-    batches = list(reads.batches(e, query, inputs or {}))
-    if batches:
-        return pa.Table.from_batches(batches)
-    return reads.empty(e, query, inputs or {})
+    return find(e, query, inputs).rows
 
 
 def storage_rows(table: Table, found: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -361,37 +389,51 @@ def storage_rows(table: Table, found: pa.Table, names: Sequence[str]) -> pa.Tabl
 def delete(e: Execution, statement: s.Delete) -> Written:
     target = target_of(e, statement.table, statement.alias)
     source = target.reference + (f", {statement.using.text}\n" if statement.using is not None else "")
-    query = with_text(statement.with_clause) + _delete_query(target, source, statement.where, statement.returning is not None)
-    return settle(e, target.table, lambda e: _deleted(e, target.table, query, statement.returning is not None))
+    whole = statement.returning is not None
+
+    def query(asks: bool) -> str:
+        return with_text(statement.with_clause) + _delete_query(target, source, statement.where, whole, asks)
+
+    return settle(e, target.table, lambda e: _deleted(e, target.table, query, whole))
 
 
 def truncate(e: Execution, statement: s.Truncate) -> Written:
     """An atomic delete of everything that the statement may see."""
     target = target_of(e, statement.table, None)
-    query = _delete_query(target, target.reference, None, False)
+
+    def query(asks: bool) -> str:
+        return _delete_query(target, target.reference, None, False, asks)
+
     return settle(e, target.table, lambda e: _deleted(e, target.table, query, False))
 
 
-def _delete_query(target: Target, source: str, where: s.Slice | None, whole: bool) -> str:
-    schema = target.table.schema
-    columns = schema.columns if whole else schema.key_columns
+def _delete_query(target: Target, source: str, where: s.Slice | None, whole: bool, asks: bool) -> str:
+    columns = target.table.schema.columns if whole else target.table.schema.key_columns
     cells = [f"{target.column(c.name)} AS {new_cell(c)}" for c in columns]
-    cells.append(f"{target.column(SEQ)} AS {SEQ_OUT}")
-    condition = _condition(target, where, source)
-    # A join may find a row several times; it is deleted once.
-    key = ", ".join(new_cell(c) for c in schema.key_columns)
-    return f"SELECT DISTINCT ON ({key}) * FROM (SELECT {', '.join(cells)} FROM {source}{condition}) AS d"
+    cells += _place_cells(target, asks)
+    return f"SELECT {', '.join(cells)} FROM {source}{_condition(target, where, source)}"
 
 
-def _deleted(e: Execution, table: Table, query: str, whole: bool) -> Change:
-    found = read(e, query)
+def _deleted(e: Execution, table: Table, query: Query, whole: bool) -> Change:
+    answer = _find(e, table, query)
+    found = _each_once(table, answer.rows)
     keys = key_table(table, [found.column(new_name(c)) for c in table.schema.key_columns])
     returned = table.schema.storage.empty_table()
     if whole:
         returned = storage_rows(table, found, [new_name(c) for c in table.schema.columns])
         returned = returned.append_column(SEQ, found.column(plain(SEQ_OUT)))
-    n = keys.num_rows
-    return Change(tombstones(table, keys), np.ones(n, bool), seqs_of(found), n, returned)
+    n, seqs = keys.num_rows, seqs_of(found)
+    at = positions(e, table, replace(answer, rows=found), seqs)
+    return Change(tombstones(table, keys), np.ones(n, bool), seqs, n, returned, at)
+
+
+def _each_once(table: Table, found: pa.Table) -> pa.Table:
+    """A join may find a row several times; it is deleted once."""
+    keys = key_table(table, [found.column(new_name(c)) for c in table.schema.key_columns])
+    columns = [combined(c) for c in keys.columns]
+    if first_duplicate(key_hashes(columns), columns) is None:
+        return found
+    return last_or_first(found, columns, keep_last=False)
 
 
 # -- INSERT … ON CONFLICT DO UPDATE -----------------------------------------------------------------------------------

@@ -36,7 +36,6 @@ from flightkalam.query.planner import (
     ViewRelation,
 )
 from flightkalam.query.relation import Scan
-from flightkalam.query.result import wire_schema
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.sql import statements as s
@@ -56,10 +55,13 @@ def qualified(found: Table | View) -> str:
 # -- binding ----------------------------------------------------------------------------------------------------------
 
 
-def bind(e: Execution, text: str, inputs: Inputs = _NO_INPUTS, parameters: Sequence[Literal] = ()) -> Bound:
+def bind(
+    e: Execution, text: str, inputs: Inputs = _NO_INPUTS, parameters: Sequence[Literal] = (), *, positions: bool = False
+) -> Bound:
     """Resolve and authorise every name of a query.
 
     :param inputs: Arrow tables by the quoted name that the query calls them.
+    :param positions: it may ask where rows sit.
     """
     known = {name.strip('"'): table for name, table in inputs.items()}
 
@@ -69,7 +71,7 @@ def bind(e: Execution, text: str, inputs: Inputs = _NO_INPUTS, parameters: Seque
         return relation(e, parts, namespace)
 
     guard = e.parts.guard
-    return planner.bind(guard.check(text), guard, resolve, parameters=parameters, time_zone=e.time_zone)
+    return planner.bind(guard.check(text), guard, resolve, parameters=parameters, time_zone=e.time_zone, positions=positions)
 
 
 def relation(e: Execution, parts: tuple[str, ...], namespace: str | None = None) -> Relation:
@@ -158,16 +160,15 @@ def batches(
     e: Execution, text: str, inputs: Inputs = _NO_INPUTS, scans: Mapping[int, Scan] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Run a query and stream what the engine gives, for writes."""
-    stream = e.parts.executor.stream(plan(e, bind(e, text, inputs), scans), e.setting, e.cancel)
+    return streamed(e, plan(e, bind(e, text, inputs), scans))
+
+
+def streamed(e: Execution, planned: Planned) -> Iterator[pa.RecordBatch]:
+    stream = e.parts.executor.stream(planned, e.setting, e.cancel)
     try:
         yield from stream
     finally:
         stream.close()
-
-
-def empty(e: Execution, text: str, inputs: Inputs = _NO_INPUTS) -> pa.Table:
-    """A query's result without its rows."""
-    return wire_schema(describe(e, text, inputs)).empty_table()
 
 
 def table(e: Execution, text: str, inputs: Inputs = _NO_INPUTS, scans: Mapping[int, Scan] | None = None) -> pa.Table:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyroaring import BitMap
 
 from flightkalam.cold.manifest import Manifest
+from flightkalam.cold.paths import batch_number
 from flightkalam.model.demand import EVERYTHING, Demand
+from flightkalam.model.keys import I64
 from flightkalam.model.predicate import TRUE, Predicate
 from flightkalam.model.schema import DELETED, TableSchema
 from flightkalam.storage import objects
@@ -62,6 +66,11 @@ class ScanPlan:
     dirty: tuple[DirtyBatch, ...]
     figures: Figures
     blank: int = 0
+
+
+def numbers_of(files: Iterable[str]) -> I64:
+    """The numbers of the batches that these files of a scan are, int64[files]."""
+    return np.array([batch_number(Path(path).name) for path in files], np.int64)
 
 
 def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = False, demand: Demand = EVERYTHING) -> ScanPlan:

@@ -294,10 +294,16 @@ class HotRows:
     def index_newest(self, probe: Probe) -> None:
         """Take a writer's own probe of the rows that it has just added as their index: nobody has to hash them again."""
         start = self.n - len(probe)
-        if len(probe) >= _SMALL and self._indexed == start:
+        if self._indexed != start:
+            return
+        if len(probe) < _SMALL:
+            hashes = np.empty_like(probe.ordered)
+            hashes[probe.order] = probe.ordered
+            self._index_small(hashes)
+        else:
             self._indexes.append(probe.index(start))
             self._compact_indexes()
-            self._indexed = self.n
+        self._indexed = self.n
 
     def _index_new(self, schema: TableSchema) -> None:
         if self._indexed == self.n:

@@ -23,7 +23,7 @@ FAMILY = "log"
 
 def batch_schema(schema: TableSchema) -> pa.Schema:
     """How the rows of an entry are encoded under `schema`: columns named by field id."""
-    return pa.schema([pa.field(str(c.id), c.type.storage) for c in schema.columns])
+    return schema.by_field_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class HotLog:
 
     def schema_written(self, table_id: int, schema: TableSchema) -> None:
         """The batch with `remember_schema` has been appended."""
-        self._schemas.setdefault((table_id, schema.version), batch_schema(schema))
+        if (table_id, schema.version) not in self._schemas:
+            self._schemas[table_id, schema.version] = batch_schema(schema)
 
     def trim(self, batch: Batch, scope: Scope, flushed_seq: int, files: Iterable[str]) -> None:
         """Delete the entries of a scope up to and including `flushed_seq`, which named `files`."""

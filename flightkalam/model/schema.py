@@ -106,6 +106,11 @@ class TableSchema:
         return {c.id: c for c in self.columns}
 
     @cached_property
+    def by_field_id(self) -> pa.Schema:
+        """The storage columns, named by their ids."""
+        return pa.schema([pa.field(str(c.id), c.type.storage) for c in self.columns])
+
+    @cached_property
     def _by_name(self) -> dict[str, Column]:
         return {c.name.lower(): c for c in self.columns}
 

@@ -10,6 +10,7 @@ So ten `n = n + 1` at once give +10, and a statement that meets no other writer 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,11 +71,12 @@ def settle(e: Execution, table: Table, compute: Compute) -> Written:
         change = compute(e)
         _refuse_taken(e, table, change)
         return add_to_transaction(e, table, change)
-    try:
-        return _attempt(e, table, compute)
-    except HeadMoved:
-        with e.parts.writer.alone(table, e.owner(table)), e.renewed() as again:
-            return _attempt(again, table, compute)
+    owner = e.owner(table)
+    if not e.parts.writer.crowded(table, owner):
+        with suppress(HeadMoved):
+            return _attempt(e, table, compute)
+    with e.parts.writer.alone(table, owner), e.renewed() as again:
+        return _attempt(again, table, compute)
 
 
 def _attempt(e: Execution, table: Table, compute: Compute) -> Written:

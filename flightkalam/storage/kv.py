@@ -75,7 +75,7 @@ class Store:
         self._families = {f: self._db.get_column_family(f) for f in FAMILIES}
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
-        self._done = threading.Condition(self._lock)
+        self._waiting: list[tuple[int, threading.Lock]] = []  # (position, a held lock that is released when it is durable)
         self._appended = 0
         self._synced = 0
         self._failed: str | None = None  # the text alone: an error's traceback would keep the database open
@@ -161,11 +161,18 @@ class Store:
 
         :raises InternalError: the disk failed; whether the write will be there after a restart is unknown.
         """
-        with self._done:
-            while self._synced < position and self._failed is None:
-                self._done.wait()
-            if self._synced < position:
-                self._check()
+        if self._synced >= position:
+            return
+        woken = threading.Lock()
+        woken.acquire()
+        with self._lock:
+            if self._synced >= position:
+                return
+            self._check_failed()
+            self._waiting.append((position, woken))
+        woken.acquire()
+        if self._synced < position:
+            self._check_failed()
 
     def commit(self, batch: Batch) -> None:
         """Write atomically and durably."""
@@ -180,19 +187,31 @@ class Store:
         return self._appended
 
     def _check(self) -> None:
+        self._check_failed()
+        if self._closing:
+            raise TryAgain("the service is shutting down", sqlstate="57P01")
+
+    def _check_failed(self) -> None:
         if self._failed is not None:
             raise InternalError(
                 "the write-ahead log could not be written; the service has stopped writing and must be restarted "
                 f"({self._failed})",
                 sqlstate="58030",
             )
-        if self._closing:
-            raise TryAgain("the service is shutting down", sqlstate="57P01")
 
     def _fail(self, error: BaseException) -> None:
         self._failed = str(error)
-        self._done.notify_all()
+        self._wake_waiting(self._appended)
         self._wake.notify_all()
+
+    def _wake_waiting(self, position: int) -> None:
+        """Each waiter has a lock of its own, so that it need not queue for a common one only to go on."""
+        waiting, self._waiting = self._waiting, []
+        for wanted, woken in waiting:
+            if wanted <= position:
+                woken.release()
+            else:
+                self._waiting.append((wanted, woken))
 
     def _sync_loop(self) -> None:
         while True:
@@ -211,9 +230,9 @@ class Store:
                 with self._lock:
                     self._fail(e)
                 return
-            with self._done:
+            with self._lock:
                 self._synced = target
-                self._done.notify_all()
+                self._wake_waiting(target)
 
     # -- life -------------------------------------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ class SchemaMoved(Conflict):
 class _Payload:
     """A mutation's rows as the log keeps them, made before any lock."""
 
+    rows: pa.Table  # columns named by field id
     batch: pa.RecordBatch | None
     body: bytes
 
@@ -171,6 +172,7 @@ class Writer:
 
     def _write(self, mutations: Sequence[Mutation], extra: Extra | None, seen: int | None, made: list[str]) -> Committed:
         ready = [self._ready(m, made) for m in mutations]
+        self._door.store.require_space(sum(len(r.payload.body) for r in ready))
         failpoints.hit("write.ready")
         with ExitStack() as locks:
             for scope in sorted((r.scope for r in ready), key=lambda s: (s.scope.table_id, s.scope.owner or "")):
@@ -186,9 +188,6 @@ class Writer:
                 raise
             failpoints.hit("write.decided")
             position, first = self._commit(decided, extra)
-            for d in decided:
-                if d.probe is not None:
-                    d.scope.state.hot.index_newest(d.probe)
             used = frozenset(file_of(d.mutation.segment) for d in decided if d.mutation.segment is not None)
             made[:] = [file for file in made if file not in used]
         failpoints.hit("write.appended")
@@ -235,9 +234,18 @@ class Writer:
     def alone(self, table: Table, owner: str | None) -> Iterator[None]:
         """Keep other writers out of a scope, everything that was written to it being visible to a new snapshot."""
         scope = self._scopes.open(table, owner)
-        with scope.lock:
-            self._door.wait(self._door.store.appended)
-            yield
+        turn = object()
+        scope.turns.add(turn)
+        try:
+            with scope.lock:
+                self._door.wait(self._door.store.appended)
+                yield
+        finally:
+            scope.turns.discard(turn)
+
+    def crowded(self, table: Table, owner: str | None) -> bool:
+        """Whether writers wait to be alone with a scope: what is computed without them is in vain."""
+        return bool(self._scopes.open(table, owner).turns)
 
     def write_new(self, mutation: Mutation, create: Callable[[Batch], None], publish: Callable[[], None]) -> Committed:
         """Commit the first rows of a table together with the table itself.
@@ -399,12 +407,13 @@ class Writer:
 
         :return: the position to wait for once the lock is let go, and the `_seq` of the first row.
         """
-        return self._commit([_marked(mutation, scope, _payload(mutation), probe, found)], extra)
+        payload = _payload(mutation)
+        self._door.store.require_space(len(payload.body))
+        return self._commit([_marked(mutation, scope, payload, probe, found)], extra)
 
     def _commit(self, decided: list[_Decided], extra: Extra | None) -> tuple[int, int]:
         door, hot_log = self._door, self._scopes.log
         total = sum(d.mutation.rows.num_rows for d in decided)
-        door.store.require_space(sum(len(d.payload.body) for d in decided))
         with door.mutex:
             for d in decided:
                 current = self._scopes.current(d.mutation.table.id)
@@ -432,10 +441,13 @@ class Writer:
             for scope, removal in removals:
                 scope.state.hot.remove(removal.rows, first, removal.kept_entries)
             for d, entry in entries:
-                apply(d.scope.state.hot, entry, _by_id(d.mutation))
+                apply(d.scope.state.hot, entry, d.payload.rows)
             position = door.append(batch, last)
             for d, _ in entries:
                 hot_log.schema_written(d.mutation.table.id, d.mutation.table.schema)
+        for d, _ in entries:
+            if d.probe is not None:
+                d.scope.state.hot.index_newest(d.probe)
         return position, first
 
 
@@ -454,6 +466,8 @@ def last_or_first(rows: pa.Table, columns: Sequence[pa.Array], *, keep_last: boo
 
 def _marked(mutation: Mutation, scope: OpenScope, payload: _Payload, probe: Probe | None, found: Located) -> _Decided:
     """The marks by which the new versions supersede the live ones."""
+    if not found.found.any():
+        return _Decided(mutation, scope, payload, probe, log.no_hot_marks(), log.no_cold_marks())
     in_hot, in_cold = np.flatnonzero(found.hot >= 0), np.flatnonzero(found.batch >= 0)
     ids = scope.state.hot.ids.values()
     return _Decided(
@@ -477,14 +491,13 @@ def _by_id(mutation: Mutation) -> pa.Table:
 
 def _payload(mutation: Mutation) -> _Payload:
     if mutation.segment is not None:
-        return _Payload(None, mutation.segment.encode())
-    table = _by_id(mutation)
-    schema = batch_schema(mutation.table.schema)
-    if DELETED in table.schema.names:
+        return _Payload(_by_id(mutation), None, mutation.segment.encode())
+    schema, rows = batch_schema(mutation.table.schema), mutation.rows
+    if DELETED in rows.schema.names:
         schema = schema.append(pa.field(DELETED, pa.bool_(), nullable=False))
-    batches = table.cast(schema).combine_chunks().to_batches()
-    batch = batches[0] if batches else _empty(schema)
-    return _Payload(batch, batch.serialize().to_pybytes())
+    columns = [combined(c) if c.type == f.type else combined(c.cast(f.type)) for c, f in zip(rows.columns, schema, strict=True)]
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+    return _Payload(pa.Table.from_batches([batch]), batch, batch.serialize().to_pybytes())
 
 
 def _entry(
@@ -492,7 +505,3 @@ def _entry(
 ) -> log.Entry:
     version, rows = mutation.table.schema.version, mutation.rows.num_rows
     return log.Entry(version, first, rows, payload.batch, mutation.segment, hot, cold, body=payload.body)
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in schema], schema=schema)

@@ -74,6 +74,7 @@ class OpenScope:
     lock: threading.RLock = field(default_factory=threading.RLock)
     installs: threading.Lock = field(default_factory=threading.Lock)
     past: list[ScopeState] = field(default_factory=list)  # oldest first; for readers below state.first_watermark
+    turns: set[object] = field(default_factory=set)  # one for each writer that is, or waits to be, alone with the scope
     readers: int = 0
     swept: bool = False  # files that no manifest names have been removed
     fenced: str | None = None  # why nobody may use it any more: another server has taken the files over

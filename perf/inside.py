@@ -17,6 +17,7 @@ from flightkalam.app import Kalam, open_kalam
 from flightkalam.auth.identity import Identity, Role
 from flightkalam.config import Config
 from flightkalam.session import Session
+from flightkalam.session.parts import Parts
 from flightkalam.session.results import Results
 from perf import data, servers
 
@@ -59,9 +60,9 @@ class Inside:
         self.session.close()
         self.kalam.close()
 
-    def new_session(self) -> Session:
+    def new_session(self, parts: Parts | None = None) -> Session:
         identity = Identity.of(servers.USER, Role.SYSTEM, session_id="perf", via="password")
-        return Session(self.kalam.parts, identity, "perf", self._results)
+        return Session(parts or self.kalam.parts, identity, "perf", self._results)
 
     def run(self, sql: str) -> pa.Table:
         """A statement with rows."""

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from perf import (
     bulk_ingest,
+    bulk_writes,
     change_feed,
     cold_aggregate,
     dead_rows,
@@ -26,7 +27,9 @@ from perf import (
     start_up,
     statements,
     stream_rows,
+    upserts,
     versions,
+    writers,
 )
 from perf.result import LeftOut, NotPossible, Result
 from perf.world import QUICK, Sizes, World
@@ -37,6 +40,15 @@ MEASUREMENTS: dict[str, Callable[[World], Result]] = {
     stream_rows.NAME: stream_rows.measure,
     bulk_ingest.FREE: bulk_ingest.measure_free,
     bulk_ingest.KEYED_NAME: bulk_ingest.measure_keyed,
+    bulk_writes.UPDATE: bulk_writes.measure_update,
+    bulk_writes.DELETE: bulk_writes.measure_delete,
+    bulk_writes.RANDOM: bulk_writes.measure_random,
+    upserts.INSIDE: upserts.measure_inside,
+    upserts.ADBC: upserts.measure_adbc,
+    writers.RECORD: writers.measure_record,
+    writers.ENGINE: writers.measure_engine,
+    writers.ADBC: writers.measure_adbc,
+    writers.DOOR: writers.measure_door,
     start_up.NAME: start_up.measure,
     guesses.NAME: guesses.measure,
     statements.SELECT_ONE: statements.measure_select_one,

@@ -9,7 +9,7 @@ waits until that head is durable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -40,6 +40,10 @@ LAST_SEQ = b"last_seq"
 
 # Adds to the atomic batch, given how many versions it holds.
 Extra = Callable[[Batch, int], None]
+
+
+# A context for one step by its name.
+Spent = Callable[[str], AbstractContextManager[None]]
 
 
 class OnConflict(Enum):
@@ -149,7 +153,9 @@ def duplicate_key(table: Table, columns: Sequence[pa.Array], row: int) -> Duplic
 class Writer:
     """Commits mutations."""
 
-    def __init__(self, scopes: Scopes) -> None:
+    def __init__(self, scopes: Scopes, spent: Spent = lambda _: nullcontext()) -> None:
+        """:param spent: told around each step that a measurement asks about."""
+        self._spent = spent
         self._scopes = scopes
         self._door = scopes.door
 
@@ -284,7 +290,8 @@ class Writer:
     def _ready(self, mutation: Mutation, made: list[str]) -> _Ready:
         mutation, probe = self._prepared(mutation, made)
         scope = self._scopes.open(mutation.table, mutation.owner)
-        placed = placed_ahead(self._scopes, scope, mutation.table.schema, probe) if probe is not None else None
+        with self._spent("locate"):
+            placed = placed_ahead(self._scopes, scope, mutation.table.schema, probe) if probe is not None else None
         return _Ready(mutation, scope, probe, placed, _payload(mutation))
 
     def _prepared(self, mutation: Mutation, made: list[str]) -> tuple[Mutation, Probe | None]:
@@ -330,7 +337,8 @@ class Writer:
         if ready.probe is None:
             return _Decided(mutation, scope, payload, None, log.no_hot_marks(), log.no_cold_marks())
         schema, probe = mutation.table.schema, ready.probe
-        found = locate(self._scopes, scope, schema, probe, ready.placed)
+        with self._spent("locate"):
+            found = locate(self._scopes, scope, schema, probe, ready.placed)
         if mutation.snapshot is not None:
             self._refuse_newer(mutation, scope, found, probe)
         if mutation.table.kind is TableKind.STREAM:

@@ -306,28 +306,50 @@ def _ticket_key(store: Store) -> bytes:
 
 
 class Listener:
-    """The service with its listener.  `close` drains."""
+    """The service with its listeners.  `close` drains.
+
+    :ivar location: where clients with a password or a token come in; the only one, unless there is a port for certificates.
+    :ivar certificate_location: where those with a client certificate do, if they have a port of their own.
+    """
 
     def __init__(self, kalam: Kalam) -> None:
         server = kalam.config.server
-        scheme = "grpc+tls" if server.tls else "grpc"
-        host = f"[{server.host}]" if ":" in server.host else server.host
         self.kalam = kalam
-        self._server = FlightKalamServer(
-            kalam.service,
-            f"{scheme}://{host}:{server.port}",
+        apart = server.tls_client_port is not None
+        self._servers = [self._listen(server.port, certificates=server.tls_client_ca is not None and not apart)]
+        self.location = self._location(self._servers[0].port)
+        self.certificate_location: str | None = None
+        if server.tls_client_port is not None:
+            try:
+                self._servers.append(self._listen(server.tls_client_port, certificates=True))
+            except BaseException:
+                self._servers[0].shutdown()
+                raise
+            self.certificate_location = self._location(self._servers[1].port)
+
+    def _listen(self, port: int, *, certificates: bool) -> FlightKalamServer:
+        server = self.kalam.config.server
+        return FlightKalamServer(
+            self.kalam.service,
+            self._location(port),
             tls_certificates=_certificates(server.tls_cert, server.tls_key),
-            verify_client=server.tls_client_ca is not None,
-            root_certificates=_read(server.tls_client_ca) if server.tls_client_ca is not None else None,
-            ticket_key=kalam.ticket_key,
+            verify_client=certificates,
+            root_certificates=_read(server.tls_client_ca) if certificates and server.tls_client_ca is not None else None,
+            ticket_key=self.kalam.ticket_key,
         )
-        self.location = f"{scheme}://{host}:{self._server.port}"
+
+    def _location(self, port: int) -> str:
+        server = self.kalam.config.server
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        return f"{'grpc+tls' if server.tls else 'grpc'}://{host}:{port}"
 
     def close(self) -> bool:
         """Let running results end, then close everything; whether every call has ended."""
-        ended = self._server.drain(self.kalam.config.server.drain_seconds)
+        monotonic = self.kalam.parts.clock.monotonic
+        deadline = monotonic() + self.kalam.config.server.drain_seconds
+        ended = [server.drain(max(0.0, deadline - monotonic())) for server in self._servers]
         self.kalam.close()
-        return ended
+        return all(ended)
 
 
 def _certificates(cert: Path | None, key: Path | None) -> list[tuple[bytes, bytes]] | None:
@@ -373,6 +395,8 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
         announce(f"The first start made the account root with the password {password}  (shown this once)")
     if not config.server.tls and not is_loopback(config.server.host):
         log.warning("plain_text_beyond_loopback", host=config.server.host)
+    if listener.certificate_location is not None:
+        announce(f"FlightKalam takes client certificates at {listener.certificate_location}")
     announce(f"FlightKalam ready {listener.location}")
     stop.wait()
     log.info("draining", seconds=config.server.drain_seconds)

@@ -80,7 +80,14 @@ class ServerConfig(Section):
     """The private key of `tls_cert`, PEM."""
 
     tls_client_ca: Path | None = setting(None, allowed="a path, only with `tls_cert` and `tls_key`", validate_default=True)
-    """The authorities, PEM, whose client certificates are required (mutual TLS)."""
+    """The authorities, PEM, whose client certificates are required (mutual TLS). A listener that requires them takes no
+    passwords by handshake; `tls_client_port` has a second one for those who have no certificate."""
+
+    tls_client_port: int | None = setting(
+        None, ge=0, le=65535, allowed="a port from 0 to 65,535, only with `tls_client_ca`", validate_default=True
+    )
+    """Client certificates are required on this port instead, and `port` takes passwords and tokens. Flight tells a server the
+    certificate's name only without handshake, so one listener cannot do both."""
 
     plain_text_beyond_loopback: bool = setting(False, allowed="true, or TLS, or a loopback host", validate_default=True)
     """Passwords and rows would cross the network in plain text, so a listener without TLS beyond loopback has to be
@@ -113,6 +120,15 @@ class ServerConfig(Section):
     def _client_ca_needs_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is not None and info.data.get("tls_cert") is None:
             raise ValueError("client certificates need TLS: set server.tls_cert and server.tls_key too")
+        return value
+
+    @field_validator("tls_client_port")
+    @classmethod
+    def _client_port_needs_client_ca(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("tls_client_ca") is None:
+            raise ValueError("a port for client certificates needs server.tls_client_ca")
+        if value is not None and value == info.data.get("port") != 0:
+            raise ValueError("this is server.port; each listener needs a port of its own")
         return value
 
     @field_validator("plain_text_beyond_loopback")

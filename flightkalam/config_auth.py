@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 
 from pydantic import SecretStr, ValidationInfo, field_validator
@@ -54,6 +55,21 @@ class AuthConfig(Section):
 
     guess_window_seconds: int = setting(60, unit="seconds", ge=1, le=86_400)
     """How long it takes until all guesses are there again; they come back one by one."""
+
+    certificate_user: str = setting("(.+)", allowed="a regular expression with one group")
+    """How a client certificate names its user: matched against its first subject alternative name or, if it has none, its
+    common name; the group is the user name. Such as `([^.]+)\\.clients\\.example\\.org`."""
+
+    @field_validator("certificate_user")
+    @classmethod
+    def _pattern_has_one_group(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as e:
+            raise ValueError(f"not a regular expression: {e}") from None
+        if groups != 1:
+            raise ValueError("the group says which part is the user name: one pair of parentheses")
+        return value
 
     @field_validator("root_password")
     @classmethod

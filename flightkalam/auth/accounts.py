@@ -93,7 +93,7 @@ class Flood(Unauthenticated):
     :ivar first: the first since a guess was let in: worth a record, which the thousandth is not.
     """
 
-    def __init__(self, message: str, *, first: bool) -> None:
+    def __init__(self, message: str, *, first: bool = True) -> None:
         super().__init__(message)
         self.first = first
 

@@ -22,7 +22,7 @@ def ping(server: ServerConfig, timeout_s: float) -> str:
     :raises KalamError: it does not answer, or not as a Flight server.
     """
     host = _reachable(server.host)
-    if server.tls_client_ca is not None:
+    if server.tls_client_ca is not None and server.tls_client_port is None:
         return _connect(host, server.port, timeout_s)
     scheme = "grpc+tls" if server.tls else "grpc"
     location = f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from flightkalam.auth.accounts import Flood
@@ -90,13 +92,25 @@ class Service:
         self.parts.audit.write([Entry(name, None, name, "LOGIN", None, Outcome.DENIED, peer or None, details=details)])
 
     def _identity(self, credentials: Credentials, peer: str) -> Identity:
+        """Who calls.  Whoever shows the same with every call has one session for each connection."""
         if credentials.kind == "bearer":
-            return self.parts.bearers.verify(credentials.secret)
-        if credentials.kind != "basic":
-            raise Unauthenticated("this release takes a name and password or a token")
+            identity = self.parts.bearers.verify(credentials.secret)
+            return identity if identity.via == "token" else replace(identity, session_id=f"{identity.session_id}@{peer}")
+        if credentials.kind == "certificate":
+            return self._certified(credentials.user, peer)
         account = self.parts.accounts.verify(credentials.user, credentials.secret, peer)
-        # Clients that show their password with every call have one session for each name.
-        return Identity.of(account.name, account.role, session_id=f"basic:{account.name}", via="basic")
+        return Identity.of(account.name, account.role, session_id=f"basic:{account.name}@{peer}", via="basic")
+
+    def _certified(self, name: str, peer: str) -> Identity:
+        """The user of a client certificate, which TLS has verified.
+
+        :raises Unauthenticated: the name is not of the configured shape, or there is no such user.
+        """
+        named = re.fullmatch(self.parts.config.auth.certificate_user, name)
+        account = self.parts.accounts.get(named[1]) if named is not None and named[1] else None
+        if account is None:
+            raise Unauthenticated("the client certificate names no user of this service; use another, or ask for an account")
+        return Identity.of(account.name, account.role, session_id=f"certificate:{account.name}@{peer}", via="certificate")
 
     def _session_of(self, identity: Identity) -> Session:
         now = self.parts.clock.monotonic()

@@ -169,7 +169,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     jobs = Jobs(store, clock)
     cleanup = Cleanup(store, hot_log, cold, door)
     backups = Backups(store, door, clock, root, config.backup.folder or root / "backups")
-    audit_log = AuditLog(door, clock, config.audit.retention_days)
+    audit_log = AuditLog(door, clock, config.audit.retention_days, lambda: jobs.submit("audit_retention", {}))
     accounts = Accounts(store, clock, config, commit=audit_log.commit)
     tokens = Tokens(store, clock, config, accounts)
     api_tokens = ApiTokens(store, clock, accounts, commit=audit_log.commit)

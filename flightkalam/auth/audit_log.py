@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 from flightkalam.auth import audit
 from flightkalam.auth.audit import HASH_BYTES, Checked, Entry, Mark, Outcome, link, record_key
 from flightkalam.clock import Clock
+from flightkalam.errors import TryAgain
 from flightkalam.model.predicate import Predicate, interval
 from flightkalam.storage.kv import Batch
 from flightkalam.table.door import CommitDoor
@@ -37,19 +39,29 @@ class AuditLog:
 
     :param door: whose mutex orders the chain with every other commit.
     :param retention_days: how long records are kept; 0: for ever.
+    :param new_day: called with the first record of a day, under the commit mutex, when old ones may have to go: to have
+        `let_go` called by another thread.
     """
 
-    def __init__(self, door: CommitDoor, clock: Clock, retention_days: int = 0) -> None:
+    def __init__(
+        self,
+        door: CommitDoor,
+        clock: Clock,
+        retention_days: int = 0,
+        new_day: Callable[[], object] = lambda: None,
+    ) -> None:
         self._door = door
         self._store = door.store
         self._clock = clock
         self._retention_days = retention_days
+        self._new_day = new_day
 
     # -- writing ----------------------------------------------------------------------------------------------
 
     def extend(self, batch: Batch, entries: Iterable[Entry]) -> list[int]:
         """Add records to the batch of a commit, whose mutex the caller holds until the batch is appended; their ids."""
         head, numbers = self._head_in(batch), []
+        day = head.at_us // _DAY_US
         for entry in entries:
             made = link(head, entry, self._clock.now_us())
             batch.put(FAMILY, made.key, made.value)
@@ -57,6 +69,9 @@ class AuditLog:
             numbers.append(head.number)
         if numbers:
             batch.put(FAMILY, _HEAD, head.encode())
+        if self._retention_days and head.at_us // _DAY_US != day:
+            with suppress(TryAgain):  # shutting down: the next start does it
+                self._new_day()
         return numbers
 
     def _head_in(self, batch: Batch) -> Mark:

@@ -83,7 +83,7 @@ def parse_basic_auth(payload: bytes) -> Credentials:
 def public_headers(headers: RawHeaders) -> dict[str, str]:
     """The call's headers without secrets; the values of a repeated one are joined, so that none is silently left out."""
     return {
-        name.lower(): ", ".join(_as_text(v) for v in values)
+        name.lower(): ("; " if name.lower() == "cookie" else ", ").join(_as_text(v) for v in values)
         for name, values in headers.items()
         if values and name.lower() not in _SECRET_HEADERS and not name.endswith("-bin")
     }

@@ -41,7 +41,8 @@ class Kept:
     def __init__(self, folder: Path, retention_days: int = 0) -> None:
         self.clock = At()
         self.store = Store(folder / "store", durable=False)
-        self.log = AuditLog(CommitDoor(self.store, Snowflakes(self.clock, 1), 0), self.clock, retention_days)
+        self.door = CommitDoor(self.store, Snowflakes(self.clock, 1), 0)
+        self.log = AuditLog(self.door, self.clock, retention_days)
 
     def write(self, n: int, step_us: int = 1) -> None:
         for i in range(n):
@@ -170,6 +171,16 @@ def test_what_retention_leaves_can_still_be_verified(tmp_path: Path) -> None:
     assert kept.log.read().column("action").to_pylist()[-1] == "AUDIT RETENTION"
     kept.put(kept.records()[0][0], None)
     assert "record 11 follows record 9" in kept.problems()[0]
+    kept.store.close()
+
+
+def test_the_first_record_of_a_day_asks_for_old_ones_to_go(tmp_path: Path) -> None:
+    kept, asked = Kept(tmp_path), []
+    log = AuditLog(kept.door, kept.clock, 30, lambda: asked.append(kept.clock.us // DAY))
+    for _ in range(10):
+        kept.clock.us += DAY // 3
+        log.write([ENTRY])
+    assert asked == [1_000, 1_001, 1_002, 1_003]
     kept.store.close()
 
 

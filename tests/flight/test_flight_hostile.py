@@ -184,3 +184,9 @@ class TestCredentials:
         assert "hunter2" not in repr(Credentials("basic", "ann", "hunter2"))
         headers = {"authorization": ["Bearer s"], "auth-token-bin": [b"s"], "X-Kalam-As-User": ["bob"], "empty": []}
         assert credentials.public_headers(headers) == {"x-kalam-as-user": "bob"}
+
+    def test_no_value_of_a_repeated_header_is_silently_left_out(self):
+        headers = {"x-kalam-as-user": ["ann", "bob"], "cookie": ["a=1", "arrow_flight_session_id=s"]}
+        found = credentials.public_headers(headers)
+        assert found["x-kalam-as-user"] == "ann, bob", "which is no name: the session refuses it"
+        assert credentials.session_cookie(found) == "s"

@@ -494,6 +494,15 @@ def test_a_malformed_clause_is_recorded(world: World, sql: str) -> None:
     assert audit(world, "outcome = 'denied'") == [("AS USER", None, "denied")]
 
 
+def test_old_records_go_once_a_day_while_the_service_runs(tmp_path: Path) -> None:
+    world = World(tmp_path / "data", {"audit": {"retention_days": 30}})
+    parts = world.kalam.parts
+    world.in_process().run("CREATE NAMESPACE n")
+    job = next(j for j in parts.jobs.list() if j.kind == "audit_retention")
+    assert parts.jobs.wait(job.job_id).result == {"removed": 0}
+    world.close()
+
+
 def test_users_cannot_change_the_log(world: World) -> None:
     for sql in (
         "DELETE FROM system.audit_log",

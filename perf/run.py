@@ -23,6 +23,7 @@ from perf import (
     guesses,
     identity,
     one_row,
+    pruning,
     report,
     start_up,
     statements,
@@ -68,6 +69,11 @@ MEASUREMENTS: dict[str, Callable[[World], Result]] = {
     **versions.measure_each(),
     **change_feed.measure_each(),
     **identity.measure_each(),
+    pruning.DECISION_100: pruning.measure_decision_100,
+    pruning.DECISION_10000: pruning.measure_decision_10000,
+    pruning.SKIPPED: pruning.measure_skipped,
+    pruning.BYTES: pruning.measure_bytes,
+    pruning.GROWTH: pruning.measure_growth,
 }
 
 

@@ -91,7 +91,7 @@ class Flusher:
             objects.make_folder(scope.folder)
             written = []
             try:
-                for number, rows in self._numbered(state.manifest, live):
+                for number, rows in self._numbered(state, live, table.schema):
                     if cancelled is not None and cancelled.is_set():
                         raise Cancelled("the flush was cancelled; nothing has changed")
                     written.append(self._write(scope, table, number, rows, watermark))
@@ -105,11 +105,17 @@ class Flusher:
             self._publish(scope, table, state.manifest, watermark, files)
         return Flushed(tuple(w.entry.number for w in written), len(live), sum(w.entry.size_bytes for w in written))
 
-    def _numbered(self, manifest: Manifest, live: I64) -> Iterator[tuple[int, I64]]:
-        """Cut the rows into batches and number them."""
+    def _numbered(self, state: ScopeState, live: I64, schema: TableSchema) -> Iterator[tuple[int, I64]]:
+        """Cut the rows into batches and number them.
+
+        They are in key order before they are cut, so that no two batches of one flush overlap and a key lies in one of them.
+        Only the keys are brought together for that; the rows follow a batch at a time.
+        """
         step = self._settings.rows_per_batch
+        if len(live) > step:
+            live = live[_key_order(state.hot, live, schema)]
         for i, at in enumerate(range(0, len(live), step)):
-            yield manifest.max_batch + 1 + i, live[at : at + step]
+            yield state.manifest.max_batch + 1 + i, live[at : at + step]
 
     def _write(self, scope: OpenScope, table: Table, number: int, rows: I64, watermark: int) -> _Written:
         schema = table.schema
@@ -209,6 +215,13 @@ class _Places:
 
     batch: I64
     row: I64
+
+
+def _key_order(hot: HotRows, rows: I64, schema: TableSchema) -> I64:
+    """The places among some hot rows that put their keys in order, int64[n]."""
+    names = [c.name for c in schema.key_columns]
+    _, before = sort_by_key(pa.table(hot.take(rows, schema, names), names=names), schema)
+    return before
 
 
 def _places(written: list[_Written], n: int) -> _Places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import threading
@@ -405,3 +406,25 @@ def test_rows_are_flushed_under_the_newest_schema(world: World, table: Table) ->
     world.flush(table)
     assert manifest(world, newer).batches[0].schema_version == newer.schema.version
     assert set(world.see(newer)[0]) == {"k", "n", SEQ, DELETED}
+
+
+def test_the_batches_of_one_flush_do_not_overlap(world: World, table: Table) -> None:
+    """However the keys arrived: they are sorted before they are cut, so a key lies in one batch."""
+    world.settings = FlushSettings(rows_per_batch=10, style=world.settings.style)
+    world.reopen()
+    keys = [(k * 37) % 101 for k in range(100)]
+    for at in range(0, 100, 25):
+        world.write(table, [row(k) for k in keys[at : at + 25]])
+    world.write(table, [row(k, 1) for k in keys[::7]], None, UPDATE)
+    world.flush(table)
+    batches = manifest(world, table).batches
+    assert [b.rows for b in batches] == [10] * 10
+    ends = [(b.bounds[1].low, b.bounds[1].high) for b in batches]
+    assert ends == sorted(ends)
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
+    assert plain(seen(world.snapshot(table))) == plain(newest_versions(world, table))
+    assert sorted(r["n"] for r in plain(seen(world.snapshot(table)))) == [0] * 85 + [1] * 15
+    # What is written while the rows are cold finds them at their new places.
+    world.write(table, [row(k, 2) for k in keys[::3]], None, UPDATE)
+    world.flush(table)
+    assert plain(seen(world.snapshot(table))) == plain(newest_versions(world, table))

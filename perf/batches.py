@@ -68,9 +68,12 @@ def fill(service: Service, name: str, batches: int, rows: int, seed: int = 0) ->
     keys = np.random.default_rng(seed).choice(1 << 40, batches * rows, replace=False).astype(np.int64)
     table = service.table(name)
     scope = service.kalam.parts.scopes.open(table, None)
-    for first in range(0, batches, _STEP):
-        mine = [keys[i * rows : (i + 1) * rows] for i in range(first, min(first + _STEP, batches))]
-        _install(service, table, scope, mine)
+    first = 0
+    while first < batches:
+        # A filter depends on how many batches there were before, so the first installs are small, as flushes are.
+        last = min(batches, first + min(_STEP, max(1, first)))
+        _install(service, table, scope, [keys[i * rows : (i + 1) * rows] for i in range(first, last)])
+        first = last
     return keys
 
 
@@ -81,7 +84,7 @@ def _install(service: Service, table: Table, scope: OpenScope, batches: list[np.
     for i, keys in enumerate(batches):
         rows = _rows(table, np.sort(keys), manifest.flushed_seq)
         number = manifest.max_batch + 1 + i
-        style = installs.filter_style(table)
+        style = installs.filter_style(table, manifest, rows)
         added.append(
             write_batch(
                 scope.folder,

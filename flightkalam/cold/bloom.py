@@ -51,11 +51,17 @@ class FilterStyle:
     :param columns: names of the columns with a filter.
     :param key: a filter over the whole key.
     :param rate: share of the batches that pass although they do not hold a value.
+    :param single: the key column, where it is one; its filter has the rate `strict`.
     """
 
     columns: tuple[str, ...] = ()
     key: bool = False
     rate: float = 0.01
+    single: str | None = None
+    strict: float | None = None
+
+    def rate_of(self, column: str) -> float:
+        return self.strict if self.strict is not None and column == self.single else self.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +87,13 @@ def parquet_options(table: pa.Table, schema: TableSchema, style: FilterStyle, gr
     A batch passes when one of its row groups does, so each of them gets its part of the rate.
     """
     groups = max(1, -(-table.num_rows // group_rows))
-    rate = max(_LOWEST_RATE, style.rate / groups)
     out = {}
     for name in style.columns:
         column = schema.find(name)
         unique = column is not None and schema.key == (column.id,)
         values = useful_values(combined(table.column(name)), unique=unique)
         if values:
+            rate = max(_LOWEST_RATE, style.rate_of(name) / groups)
             out[name] = {"ndv": min(values, group_rows, table.num_rows), "fpp": rate}
     return out
 

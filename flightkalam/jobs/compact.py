@@ -324,7 +324,7 @@ class _Run:
             self.scope.scope,
             style=self._settings.style,
             flushed_seq=self._manifest.flushed_seq,
-            filters=installs.filter_style(self.table),
+            filters=installs.filter_style(self.table, self._manifest, rows, {b.number for b in self._chosen}),
             replaces=replaces,
         )
         self.written.append(entry)

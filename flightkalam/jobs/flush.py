@@ -129,7 +129,7 @@ class Flusher:
             scope.scope,
             style=self._settings.style,
             flushed_seq=watermark,
-            filters=installs.filter_style(table),
+            filters=installs.filter_style(table, scope.state.manifest, ordered),
         )
         failpoints.hit("flush.batch_written")
         return _Written(entry, rows[before])

@@ -7,7 +7,10 @@ reader may still use; nobody's, because a crash or an error came before the comm
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from flightkalam import failpoints
 from flightkalam.cold import paths
@@ -15,7 +18,8 @@ from flightkalam.cold.bloom import FilterStyle
 from flightkalam.cold.manifest import Manifest
 from flightkalam.errors import Fenced, KalamError
 from flightkalam.hot.segments import file_of
-from flightkalam.model.schema import Table
+from flightkalam.model.predicate import Compare, all_of, comparable
+from flightkalam.model.schema import Table, TableSchema
 from flightkalam.storage import objects
 from flightkalam.storage.kv import Batch
 from flightkalam.table.scopes import OpenScope, Scopes
@@ -158,13 +162,37 @@ def discard(scopes: Scopes, scope: OpenScope) -> None:
                 objects.remove(scope.folder / name)
 
 
-def filter_style(table: Table) -> FilterStyle:
-    """The Bloom filters of a table's new batches: on the key, as a whole where it has several columns, unless the table names
-    columns.  Naming none means no filter at all."""
+def filter_style(table: Table, manifest: Manifest, rows: pa.Table, without: Collection[int] = ()) -> FilterStyle:
+    """The Bloom filters of a new batch: on the key, as a whole where it has several columns, unless the table names columns.
+    Naming none means no filter at all.
+
+    The filter on the key is stricter than the table's rate where many batches span the same keys, so that a search by key meets
+    about one false batch, however many there are.
+
+    :param rows: of the batch.
+    :param without: numbers of batches that go when this one comes.
+    """
     schema, chosen = table.schema, table.options.bloom_filter_columns
     names = [c.name for c in schema.key_columns] if chosen is None else list(chosen)
     columns = [c for name in names if (c := schema.find(name)) is not None]
     whole = len(schema.key) > 1 and set(schema.key) <= {c.id for c in columns}
     if chosen is None and whole:
         columns = []
-    return FilterStyle(tuple(c.name for c in columns if c.type.kind in _FILTERED), whole, table.options.bloom_filter_fpp)
+    rate = table.options.bloom_filter_fpp
+    strict = min(rate, 1 / (10 * (1 + _overlapping(schema, manifest, rows, without))))
+    single = schema.key_columns[0].name if len(schema.key) == 1 else None
+    names = [c.name for c in columns if c.type.kind in _FILTERED]
+    return FilterStyle(tuple(names), whole, strict if whole else rate, single, strict)
+
+
+def _overlapping(schema: TableSchema, manifest: Manifest, rows: pa.Table, without: Collection[int]) -> int:
+    """How many batches span keys among those of some rows."""
+    if not manifest.batches or not rows.num_rows:
+        return 0
+    column = schema.key_columns[0]
+    ends = pc.min_max(rows.column(column.name))
+    low, high = (comparable(ends[name], column.type) for name in ("min", "max"))
+    if low is None or high is None:
+        return len(manifest.batches)
+    mask = manifest.may_match(all_of([Compare(column.id, ">=", low), Compare(column.id, "<=", high)]), schema)
+    return sum(1 for b, inside in zip(manifest.batches, mask.tolist(), strict=True) if inside and b.number not in without)

@@ -203,6 +203,14 @@ def test_a_filter_is_as_large_as_its_values_ask_for(tmp_path: Path) -> None:
     assert strict.filters[0].length > large.filters[0].length
 
 
+def test_the_filter_on_a_key_may_be_stricter_than_the_others(tmp_path: Path) -> None:
+    columns = [pa.array(scattered(2_000)), pa.array(scattered(2_000, 1))]
+    style = FilterStyle(("c0", "c1"), False, 0.01, "c0", 1e-5)
+    entry = write(tmp_path, schema_of(BIGINT, BIGINT), columns, style)
+    found = {c: b for ref in entry.filters for c, bits in bloom.read_filters(tmp_path, ref).items() for b in bits}
+    assert len(found[1].words) >= 2 * len(found[2].words)
+
+
 # -- values that are not tested ----------------------------------------------------------------------------------------
 
 

@@ -189,3 +189,21 @@ def test_what_was_spared_is_counted(world: World) -> None:
     before = world.scopes.counters.snapshot().get("scan_pruned_by_bloom", 0)
     spared = figures(world, table, p.Compare(1, "=", keys_in(world, table)[5])).pruned_by_bloom
     assert world.scopes.counters.snapshot()["scan_pruned_by_bloom"] == before + spared > 0
+
+
+def test_the_more_batches_span_the_same_keys_the_stricter_their_filters(world: World) -> None:
+    """So a search by key meets about one false batch, however many there are."""
+    table = composite(world)
+    rates = [
+        float(ref.columns[0][1].removeprefix("key"))
+        for b in world.manifests.get(world.scope(table)).batches
+        for ref in b.filters
+    ]
+    assert rates[0] == 0.01
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 1 / (10 * BATCHES - 10)
+    # A batch of other keys overlaps none.
+    world.write(table, [{"a": "zzz", "b": i} for i in range(9)])
+    world.flush(table)
+    (ref,) = world.manifests.get(world.scope(table)).batches[-1].filters
+    assert ref.columns[0][1] == "key0.01"

@@ -8,10 +8,11 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pyarrow as pa
 
@@ -44,9 +45,10 @@ from flightkalam.jobs.compact_policy import Policy
 from flightkalam.jobs.flush import Flusher, FlushSettings
 from flightkalam.jobs.retention import RowExpiry
 from flightkalam.jobs.runner import Jobs
+from flightkalam.jobs.schedule import Periodic, Scheduler
 from flightkalam.jobs.stream_eviction import StreamEviction
 from flightkalam.jobs.upkeep import Upkeep
-from flightkalam.model.schema import Table
+from flightkalam.model.schema import Table, TableKind
 from flightkalam.query.duckdb_engine import DuckDBEngine
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
@@ -66,6 +68,7 @@ from flightkalam.table.snapshot import Snapshot
 from flightkalam.table.staging import Staging
 
 STORE = "store"
+_DAY_SECONDS = 86_400
 _RESERVED = b"reserved_id"
 _TICKET_KEY = b"ticket_key"
 log = telemetry.logger("app")
@@ -84,10 +87,12 @@ class Kalam:
     store: Store
     ticket_key: bytes
     root_password: str | None
+    schedule: Scheduler
     _engine: DuckDBEngine
 
     def close(self) -> None:
         """Stop in the reverse order of the start.  Everything acknowledged is on disk before this, too."""
+        self.schedule.close()
         self.service.close()
         self.parts.deadlines.close()
         self.parts.storages.hurry()
@@ -200,7 +205,8 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         receipts=Receipts(store, clock),
         deadlines=Deadlines(clock),
     )
-    _upkeep(parts).register()
+    upkeep = _upkeep(parts)
+    upkeep.register()
     jobs.register("cleanup", cleanup.run)
     jobs.register("stream_eviction", StreamEviction(scopes, lambda: list(catalog.state.tables.values())).run)
     jobs.register(backup.KIND, backups.run)
@@ -212,7 +218,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     jobs.start()
     cleanup.resume(jobs)
     parts.receipts.sweep()
-    return Kalam(config, parts, Service(parts), store, _ticket_key(store), password, engine)
+    return Kalam(config, parts, Service(parts), store, _ticket_key(store), password, _schedule(parts, upkeep), engine)
 
 
 def _number(store: Store, key: bytes) -> int:
@@ -278,6 +284,32 @@ def _upkeep(parts: Parts) -> Upkeep:
     )
 
 
+def _schedule(parts: Parts, upkeep: Upkeep) -> Scheduler:
+    """What begins by itself, once there is a listener."""
+    config = parts.config
+
+    def tables() -> Mapping[int, Table]:
+        return parts.catalog.state.tables
+
+    def streams() -> dict[str, Any] | None:
+        return {} if any(t.kind is TableKind.STREAM for t in tables().values()) else None
+
+    return Scheduler(
+        parts.scopes,
+        parts.jobs,
+        parts.clock,
+        tables,
+        automatic=config.compaction.enabled,
+        seconds=config.flush.check_interval_seconds,
+        periodic=(
+            Periodic("retention", config.retention.check_interval_seconds, lambda: upkeep.retention_due(tables().values())),
+            Periodic("stream_eviction", config.retention.stream_interval_seconds, streams),
+            Periodic("audit_retention", _DAY_SECONDS, dict),
+            Periodic("store_rewrite", _DAY_SECONDS / 2, lambda: {} if config.compaction.enabled else None),
+        ),
+    )
+
+
 def _register_providers(parts: Parts) -> None:
     parts.providers.register(SYSTEM, "jobs", maintenance.JOBS_SCHEMA, lambda _: maintenance.jobs_table(parts.jobs.list()))
 
@@ -326,6 +358,7 @@ class Listener:
                 self._servers[0].shutdown()
                 raise
             self.certificate_location = self._location(self._servers[1].port)
+        kalam.schedule.start()
 
     def _listen(self, port: int, *, certificates: bool) -> FlightKalamServer:
         server = self.kalam.config.server

@@ -243,6 +243,17 @@ class CompactionConfig(Section):
     COMPACT TABLE, and reads slow down as batches grow in number."""
 
 
+class RetentionConfig(Section):
+    """Letting go of what has been kept for long enough."""
+
+    check_interval_seconds: int = _key(3_600, unit="seconds", ge=1, le=43_200)
+    """How often rows past their table's ROW_RETENTION are deleted, and deleted or superseded values leave the files
+    once DELETED_RETENTION_HOURS have passed."""
+
+    stream_interval_seconds: int = _key(60, unit="seconds", ge=1, le=86_400)
+    """How often expired rows of STREAM tables, which no query sees any more, leave memory and log."""
+
+
 class ManifestConfig(Section):
     """Caches of what lies in the cold tier."""
 
@@ -302,6 +313,7 @@ class Config(BaseSettings):
     engine: EngineConfig = Field(default_factory=EngineConfig)
     flush: FlushConfig = Field(default_factory=FlushConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
     manifest: ManifestConfig = Field(default_factory=ManifestConfig)
     backup: BackupConfig = Field(default_factory=BackupConfig)
     ingest: IngestConfig = Field(default_factory=IngestConfig)

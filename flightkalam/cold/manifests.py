@@ -469,6 +469,10 @@ class Manifests:
 
     # -- leaving ----------------------------------------------------------------------------------------------
 
+    def rewrite_all(self) -> None:
+        """Leave no trace on disk of any earlier manifest."""
+        self._store.rewrite(FAMILY, b"", b"\xff" * 8)
+
     def rewrite(self, scope: Scope) -> None:
         """Leave no trace on disk of a scope's earlier manifests, whose bounds are values."""
         key = scope_bytes(scope)

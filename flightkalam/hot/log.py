@@ -146,6 +146,10 @@ def schema_version_of(data: bytes) -> int:
     return _header(data)[3]
 
 
+def rows_of(data: bytes) -> int:
+    return int(_header(data)[5])
+
+
 def _header(data: bytes) -> tuple:
     if len(data) < _HEADER.size:
         raise DataCorrupted("an entry of the hot log is cut short; restore from a backup")

@@ -97,6 +97,30 @@ class HotLog:
             return log_keys.scope_and_seq(key)[1]
         return None
 
+    def begun(self) -> Iterator[tuple[Scope, int]]:
+        """Every scope with entries, and where its log begins; the entries themselves are passed over."""
+        start: bytes | None = None
+        while True:
+            first = next(self._store.scan(FAMILY, log_keys.ALL_ENTRIES, start=start), None)
+            if first is None:
+                return
+            scope, seq = log_keys.scope_and_seq(first[0])
+            yield scope, seq
+            start = prefix_end(log_keys.entry_prefix(scope))
+
+    def count(self, scope: Scope, enough: int) -> int:
+        """The rows in a scope's log, by the heads of its entries; no further than to `enough`."""
+        rows = 0
+        for _, value in self._store.scan(FAMILY, log_keys.entry_prefix(scope)):
+            rows += log.rows_of(value)
+            if rows >= enough:
+                break
+        return rows
+
+    def rewrite_all(self) -> None:
+        """Leave no trace on disk of any entry that was deleted."""
+        self._store.rewrite(FAMILY, log_keys.ALL_ENTRIES, prefix_end(log_keys.ALL_ENTRIES))
+
     def rewrite(self, scope: Scope) -> None:
         """Leave no trace on disk of the entries of a scope that were deleted."""
         prefix = log_keys.entry_prefix(scope)

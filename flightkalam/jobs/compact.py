@@ -39,6 +39,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +54,9 @@ from flightkalam.cold.manifest import BatchEntry, Manifest, ManifestEdit
 from flightkalam.errors import Cancelled, DataCorrupted, InternalError
 from flightkalam.hot import log
 from flightkalam.jobs import installs
-from flightkalam.jobs.compact_policy import Policy, Want, choose
+from flightkalam.jobs.compact_policy import NOTHING_KNOWN, Kept, Policy, Want, choose, may_be_overdue
 from flightkalam.jobs.merge import CHUNK_ROWS, Chunk, Merge, Source
+from flightkalam.model.ids import Scope
 from flightkalam.model.keys import I64, Probe, combined
 from flightkalam.model.schema import DELETED, SEQ, Table
 from flightkalam.storage import objects
@@ -133,7 +135,8 @@ class Compactor:
 
     def _compact(self, scope: OpenScope, table: Table, want: Want, cancelled: threading.Event | None) -> Compacted:
         state, horizon = scope.state, self._horizon(table, want)
-        chosen = choose(state.manifest, table.schema, self.policy, want, horizon)
+        kept = self._kept(scope.folder, state.manifest, table, horizon) if want is Want.OVERDUE else NOTHING_KNOWN
+        chosen = choose(state.manifest, table.schema, self.policy, want, horizon, kept)
         if not chosen:
             return NOTHING
         run = _Run(self._scopes, scope, table, self._settings, chosen, horizon)
@@ -149,6 +152,28 @@ class Compactor:
         with scope.lock:
             scope.prune(self._scopes.door.oldest_pin())
         return run.figures()
+
+    def overdue(self, table: Table, owner: str | None) -> bool:
+        """Whether a scope holds in its files what should have left them; the scope is not opened for that."""
+        scopes = self._scopes
+        with scopes.door.pinned():  # the files stay
+            scope = Scope(table.id, owner)
+            manifest, horizon = scopes.manifests.get(scope), self._horizon(table, Want.OVERDUE)
+            kept = self._kept(scopes.manifests.folder(table, scope), manifest, table, horizon)
+            return bool(choose(manifest, table.schema, self.policy, Want.OVERDUE, horizon, kept))
+
+    def _kept(self, folder: Path, manifest: Manifest, table: Table, horizon: int) -> dict[int, Kept]:
+        """What is to be known of the batches that may be overdue."""
+        reader, keys = self._scopes.reader, self._scopes.keys
+        kept = {}
+        for batch in may_be_overdue(manifest, horizon):
+            written = Footer.from_metadata(reader.metadata(folder / batch.file, batch.uuid), batch.file).flushed_seq
+            tombstone = None
+            if batch.tombstones:
+                rows = keys.tombstones(folder, batch, table.schema)
+                tombstone = int(keys.seqs(folder, batch, table.schema)[rows].min())
+            kept[batch.number] = Kept(written, tombstone)
+        return kept
 
     def _horizon(self, table: Table, want: Want) -> int:
         """Tombstones with a `_seq` below have been kept for long enough, and every open transaction began after them."""

@@ -5,7 +5,7 @@
     many overlapping batches       those over the point that most batches cover             after a flush
     much is dead                   big batches with a large share of superseded rows        after a flush
     anything to gain               small ones, and all with superseded rows or tombstones   COMPACT TABLE
-    retention has passed           those with superseded rows or tombstones old enough      the retention job
+    retention has passed           those with superseded rows or tombstones kept too long   the retention job
     everything that is gone        all with superseded rows or tombstones                   ERASE
 
 Small batches cost each reader a file; overlapping ones cost each lookup of a key a probe.  Merging only what covers the
@@ -15,7 +15,7 @@ runs one larger run, so a row is rewritten about log₁₀(rows / flush) times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -53,15 +53,52 @@ class Policy:
         return 2 * batch.rows < self.rows_per_batch
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What only a batch's file can tell of how long it has kept what must go.
+
+    A row of a batch can have been superseded only after the batch was written, for a batch is written without those that
+    already were.  So `written` bounds it from below, and a batch is rewritten at most once in each retention.
+
+    :param written: `_seq` up to which commits had been seen when the batch was written.
+    :param tombstone: the lowest `_seq` of its tombstones, None when it has none.
+    """
+
+    written: int
+    tombstone: int | None
+
+
+NOTHING_KNOWN: Mapping[int, Kept] = {}
+
+
+def overdue(batch: BatchEntry, kept: Kept, horizon: int) -> bool:
+    """Whether a batch may hold what should have gone with everything below `horizon`."""
+    superseded = batch.dead is not None and kept.written < horizon
+    return superseded or (kept.tombstone is not None and kept.tombstone < horizon)
+
+
+def may_be_overdue(manifest: Manifest, horizon: int) -> list[BatchEntry]:
+    """The batches that `overdue` has to be asked about."""
+    return [b for b in manifest.batches if b.min_seq < horizon and (b.dead is not None or b.tombstones)]
+
+
 def wants_compaction(manifest: Manifest, schema: TableSchema, policy: Policy) -> bool:
     """Whether a scope should be compacted by itself, asked after each of its flushes."""
     return bool(choose(manifest, schema, policy, Want.AUTO, 0))
 
 
-def choose(manifest: Manifest, schema: TableSchema, policy: Policy, want: Want, horizon: int) -> tuple[BatchEntry, ...]:
+def choose(
+    manifest: Manifest,
+    schema: TableSchema,
+    policy: Policy,
+    want: Want,
+    horizon: int,
+    kept: Mapping[int, Kept] = NOTHING_KNOWN,
+) -> tuple[BatchEntry, ...]:
     """The batches to merge, in the manifest's order; none when there is nothing to gain.
 
     :param horizon: tombstones with a `_seq` below may go, if nothing older can hold their key.
+    :param kept: by batch number, for `Want.OVERDUE`; a batch of which nothing is known is taken for overdue.
     """
     batches = manifest.batches
     if want is Want.AUTO:
@@ -69,7 +106,8 @@ def choose(manifest: Manifest, schema: TableSchema, policy: Policy, want: Want, 
     elif want is Want.ALL:
         wanted = [b for b in batches if policy.is_small(b) or b.dead is not None or _may_let_go(b, horizon)]
     elif want is Want.OVERDUE:
-        wanted = [b for b in batches if b.min_seq < horizon and (b.dead is not None or b.tombstones)]
+        candidates = may_be_overdue(manifest, horizon)
+        wanted = [b for b in candidates if b.number not in kept or overdue(b, kept[b.number], horizon)]
     else:
         wanted = [b for b in batches if b.dead is not None or b.tombstones]
     numbers = {b.number for b in wanted}

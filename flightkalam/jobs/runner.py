@@ -21,7 +21,7 @@ from flightkalam.storage.kv import Batch, Store
 from flightkalam.telemetry import logger
 
 FAMILY = "jobs"
-_UNFINISHED = frozenset(("queued", "running"))
+UNFINISHED = frozenset(("queued", "running"))
 _PREFIXES = {"flush": "FL", "cleanup": "CL"}
 log = logger("jobs")
 
@@ -75,7 +75,7 @@ class Jobs:
     def start(self) -> None:
         """Settle what a crash left, then begin to work."""
         for job in self.list():
-            if job.status in _UNFINISHED:
+            if job.status in UNFINISHED:
                 self._save(replace(job, status="failed", error="the service stopped while the job was under way"))
         self._worker.start()
 

@@ -3,6 +3,7 @@
     flush       {"tables": ["ns.t", …], "owners"?: [name, …]}      then asks for a compaction where one pays
     compact     {"table": "ns.t", "want": "auto" | "all" | "overdue" | "erase", "owners"?: [name, …]}
     retention   {"tables": ["ns.t", …]}                             rows past ROW_RETENTION, then what compaction may let go
+    store_rewrite  {}                                               what was deleted leaves the store's own files too
 
 Unknown parameters are ignored; a table that was dropped since is passed over.
 """
@@ -10,7 +11,7 @@ Unknown parameters are ignored; a table that was dropped since is passed over.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ class Upkeep:
         self.jobs.register("flush", _stoppable(self.flush))
         self.jobs.register("compact", _stoppable(self.compact))
         self.jobs.register("retention", _stoppable(self.retain))
+        self.jobs.register("store_rewrite", self.rewrite)
 
     def flush(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
         total = {"batches": 0, "rows": 0, "bytes": 0}
@@ -86,6 +88,24 @@ class Upkeep:
                 if self._compacts(table):
                     done.append(self.compactor.compact(table, scope.owner, Want.OVERDUE, cancelled))
         return {"expired_rows": expired, **self._summed(done)}
+
+    def retention_due(self, tables: Iterable[Table]) -> dict[str, Any] | None:
+        """The parameters of a retention job for the tables that need one; None when none does."""
+        names = [t.qualified for t in tables if t.kind is not TableKind.STREAM and self._needs_retention(t)]
+        return {"tables": names} if names else None
+
+    def _needs_retention(self, table: Table) -> bool:
+        if table.options.row_retention is not None:
+            return True
+        if not self._compacts(table):
+            return False
+        return any(self.compactor.overdue(table, scope.owner) for scope in self.scopes.manifests.scopes(table.id))
+
+    def rewrite(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
+        """Write the store's own files anew, without what was deleted from the log and the manifests."""
+        self.scopes.log.rewrite_all()
+        self.scopes.manifests.rewrite_all()
+        return {}
 
     def _tables(self, names: Sequence[str]) -> Iterator[Table]:
         for name in names:

@@ -210,6 +210,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     jobs.register("cleanup", cleanup.run)
     jobs.register("stream_eviction", StreamEviction(scopes, lambda: list(catalog.state.tables.values())).run)
     jobs.register(backup.KIND, backups.run)
+    jobs.register("receipt_sweep", lambda job, cancelled: {"removed": parts.receipts.sweep()})
     jobs.register("audit_retention", lambda job, cancelled: {"removed": audit_log.let_go()})
     _register_providers(parts)
     password = accounts.ensure_root()
@@ -305,6 +306,7 @@ def _schedule(parts: Parts, upkeep: Upkeep) -> Scheduler:
             Periodic("retention", config.retention.check_interval_seconds, lambda: upkeep.retention_due(tables().values())),
             Periodic("stream_eviction", config.retention.stream_interval_seconds, streams),
             Periodic("audit_retention", _DAY_SECONDS, dict),
+            Periodic("receipt_sweep", _DAY_SECONDS / 4, dict),
             Periodic("store_rewrite", _DAY_SECONDS / 2, lambda: {} if config.compaction.enabled else None),
         ),
     )

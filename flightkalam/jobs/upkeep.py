@@ -102,9 +102,10 @@ class Upkeep:
         return any(self.compactor.overdue(table, scope.owner) for scope in self.scopes.manifests.scopes(table.id))
 
     def rewrite(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        """Write the store's own files anew, without what was deleted from the log and the manifests."""
+        """Write the store's own files anew, without what was deleted: log entries, manifests, rows kept for RETURNING."""
         self.scopes.log.rewrite_all()
         self.scopes.manifests.rewrite_all()
+        self.scopes.door.store.rewrite("meta", b"", b"\xff" * 8)
         return {}
 
     def _tables(self, names: Sequence[str]) -> Iterator[Table]:

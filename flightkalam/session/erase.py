@@ -6,6 +6,7 @@
     compact       every batch with superseded rows or tombstones, retention or not: rows and tombstones go
     wait          for the readers that hold the batches from before; then those files are gone
     rewrite       the store's own files, in which the log's entries and old manifests (their bounds are values) lay
+    forget        the rows that RETURNING gave, which are kept for idempotency keys: of any table, for they do not say of which
 
 Versions of the rows from before, superseded long ago, go in the same way.  What is not ours to erase: backups, and what
 clients have read.  Stopped on its way, by a cancellation or a crash, the rows stay deleted; run it again to finish.
@@ -67,6 +68,7 @@ def _remove_from_files(e: Execution, table: Table, owner: str | None) -> None:
     objects.settle(scopes.manifests.folder(table, scope))
     scopes.log.rewrite(scope)
     scopes.manifests.rewrite(scope)
+    e.parts.receipts.forget_rows()
 
 
 def _run(e: Execution, kind: str, parameters: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flightkalam.clock import Clock
 from flightkalam.errors import InvalidValue
-from flightkalam.storage.kv import Batch, Store
+from flightkalam.storage.kv import Batch, Store, prefix_end
 
 HEADER = "x-kalam-idempotency-key"
 _PREFIX = b"receipt/"
@@ -134,15 +134,28 @@ class Receipts:
             else:
                 self._under_way[name] = (gate, users - 1)
 
-    def sweep(self) -> None:
-        """Forget receipts older than 24 hours."""
-        batch, oldest = Batch(), self._clock.now_us() - _KEPT_US
+    def forget_rows(self) -> None:
+        """Keep no RETURNING any more, and leave no trace of it on disk: an ERASE may concern values in any of them.
+
+        A repeat of such a write is told that it was done, and how many rows it changed.
+        """
+        end = prefix_end(_ROWS_PREFIX)
+        batch = Batch()
+        batch.delete_range("meta", _ROWS_PREFIX, end)
+        self._store.commit(batch)
+        self._store.rewrite("meta", _ROWS_PREFIX, end)
+
+    def sweep(self) -> int:
+        """Forget receipts older than 24 hours; how many there were."""
+        batch, oldest, found = Batch(), self._clock.now_us() - _KEPT_US, 0
         for name, data in self._store.scan("meta", _PREFIX):
             if json.loads(data)["at"] <= oldest:
                 batch.delete("meta", name)
                 batch.delete("meta", _ROWS_PREFIX + name.removeprefix(_PREFIX))
-        if len(batch):
+                found += 1
+        if found:
             self._store.append(batch)
+        return found
 
 
 def _name(user: str, key: str) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from kalam_world import Client, InProcess, Refused, World
 
@@ -29,7 +31,13 @@ def job(world: World, kind: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def files_with(world: World, text: str) -> list[str]:
-    return [p.name for p in world.data_dir.rglob("*") if p.is_file() and text.encode() in p.read_bytes()]
+    """Files with these bytes; and Parquet files with this text in a value, which compression may hide."""
+    found = [p for p in world.data_dir.rglob("*") if p.is_file()]
+    return [p.name for p in found if text.encode() in p.read_bytes() or (p.suffix == ".parquet" and text in _values(p))]
+
+
+def _values(path: Path) -> str:
+    return "\n".join(map(str, pq.read_table(path, partitioning=None).to_pylist()))
 
 
 def healthy(client: Client, table: str) -> bool:
@@ -164,6 +172,34 @@ def test_erase_leaves_the_values_in_no_file(world: World, root: InProcess) -> No
     assert healthy(root, "t")
     world.restart()
     assert rows(world.in_process(), "SELECT count(*) AS n FROM t") == [{"n": 2}]
+
+
+@pytest.mark.parametrize("state", ["hot", "flushed", "compacted", "many versions"])
+def test_erase_through_a_client_reaches_every_file(world: World, state: str) -> None:
+    """Bounds in manifests, Bloom filters, segment files of a large ingest, and what RETURNING gave for an idempotency key."""
+    wire, keyed = world.adbc(), world.adbc(x_kalam_idempotency_key="once")
+    wire.run("CREATE TABLE t (k TEXT PRIMARY KEY, v TEXT, n INT) WITH (BLOOM_FILTER_COLUMNS='k,v')")
+    wire.run("INSERT INTO t VALUES ('a', 'kept', 1)")
+    ingested = pa.table({"k": [f"{SECRET}-{i}" for i in range(30_000)], "v": [SECRET * 5] * 30_000, "n": [2] * 30_000})
+    with wire.connection.cursor() as cursor:
+        cursor.adbc_ingest("t", ingested, mode="append")
+    assert keyed.run(f"INSERT INTO t VALUES ('z', '{SECRET}', 3) RETURNING v").rows is not None
+    if state in ("flushed", "compacted"):
+        wire.run("FLUSH TABLE t WAIT")
+    if state == "compacted":
+        wire.run("COMPACT TABLE t WAIT")
+    if state == "many versions":
+        for i in range(3):
+            wire.run(f"UPDATE t SET n = {10 + i} WHERE k < '{SECRET}-2'")
+            wire.run("FLUSH TABLE t WAIT")
+    assert files_with(world, SECRET)
+    (answer,) = rows(wire, f"ERASE FROM t WHERE contains(v, '{SECRET}')")
+    assert answer["rows"] == 30_001
+    assert files_with(world, SECRET) == []
+    assert rows(wire, "SELECT * FROM t") == [{"k": "a", "v": "kept", "n": 1}]
+    with pytest.raises(Refused, match="was done before"):
+        keyed.run(f"INSERT INTO t VALUES ('z', '{SECRET}', 3) RETURNING v")
+    assert healthy(wire, "t")
 
 
 def test_erase_takes_only_the_callers_rows(world: World, root: InProcess, as_role: Callable[[Role], InProcess]) -> None:

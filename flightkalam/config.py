@@ -246,11 +246,11 @@ class CompactionConfig(Section):
 class RetentionConfig(Section):
     """Letting go of what has been kept for long enough."""
 
-    check_interval_seconds: int = _key(3_600, unit="seconds", ge=1, le=43_200)
+    check_interval_seconds: int = setting(3_600, unit="seconds", ge=1, le=43_200)
     """How often rows past their table's ROW_RETENTION are deleted, and deleted or superseded values leave the files
     once DELETED_RETENTION_HOURS have passed."""
 
-    stream_interval_seconds: int = _key(60, unit="seconds", ge=1, le=86_400)
+    stream_interval_seconds: int = setting(60, unit="seconds", ge=1, le=86_400)
     """How often expired rows of STREAM tables, which no query sees any more, leave memory and log."""
 
 

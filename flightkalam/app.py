@@ -43,6 +43,7 @@ from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.compact import Compactor, CompactSettings
 from flightkalam.jobs.compact_policy import Policy
 from flightkalam.jobs.flush import Flusher, FlushSettings
+from flightkalam.jobs.rebuild import Recovery
 from flightkalam.jobs.retention import RowExpiry
 from flightkalam.jobs.runner import Jobs
 from flightkalam.jobs.schedule import Periodic, Scheduler
@@ -207,6 +208,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     )
     upkeep = _upkeep(parts)
     upkeep.register()
+    Recovery(scopes, clock, _finder(catalog), lambda: list(catalog.state.tables.values())).register(jobs)
     jobs.register("cleanup", cleanup.run)
     jobs.register("stream_eviction", StreamEviction(scopes, lambda: list(catalog.state.tables.values())).run)
     jobs.register(backup.KIND, backups.run)
@@ -265,13 +267,19 @@ def _compact_settings(config: Config) -> CompactSettings:
     return CompactSettings(Policy(flush.rows_per_batch), flush.style)
 
 
+def _finder(catalog: Catalog) -> Callable[[str], Table | None]:
+    """The table that `ns.t` names."""
+
+    def find(name: str) -> Table | None:
+        found = catalog.state.find(*name.split(".", 1))
+        return found if isinstance(found, Table) else None
+
+    return find
+
+
 def _upkeep(parts: Parts) -> Upkeep:
     """The jobs that look after tables."""
     scopes, clock, config = parts.scopes, parts.clock, parts.config
-
-    def find(name: str) -> Table | None:
-        found = parts.catalog.state.find(*name.split(".", 1))
-        return found if isinstance(found, Table) else None
 
     return Upkeep(
         scopes=scopes,
@@ -279,7 +287,7 @@ def _upkeep(parts: Parts) -> Upkeep:
         flusher=Flusher(scopes, clock, _flush_settings(config)),
         compactor=Compactor(scopes, clock, _compact_settings(config)),
         expiry=RowExpiry(scopes, parts.writer, clock),
-        find=find,
+        find=_finder(parts.catalog),
         automatic=config.compaction.enabled,
         count=parts.counters.add,
     )

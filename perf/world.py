@@ -41,10 +41,13 @@ class Sizes:
     feed_rows: int = 1_000_000
     feed_changes: int = 10_000
     users: int = 10_000
+    manifests: int = 50_000
+    manifest_batches: int = 5_000
+    rebuild_rows: int = 10_000
 
 
 # Enough to see that everything runs, too little to believe a figure.
-QUICK = Sizes(300_000, 100_000, 100_000, 10, 1_000, 2, 40, 100_000, 500, 20_000, 1_000, 50)
+QUICK = Sizes(300_000, 100_000, 100_000, 10, 1_000, 2, 40, 100_000, 500, 20_000, 1_000, 50, 500, 300, 200)
 
 
 class World:

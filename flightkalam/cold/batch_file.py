@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
 from flightkalam import failpoints
 from flightkalam.cold import bloom, paths
 from flightkalam.cold.bloom import FilterStyle
 from flightkalam.cold.bounds import bounds_of
 from flightkalam.cold.manifest import BatchEntry, FilterRef
+from flightkalam.cold.manifest_json import batch_to_json, encode
 from flightkalam.errors import DataCorrupted
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import combined
 from flightkalam.model.predicate import Comparable
-from flightkalam.model.schema import DELETED, FIELD_ID, SEQ, Column, TableSchema
+from flightkalam.model.schema import DELETED, FIELD_ID, SEQ, Column, Table, TableSchema, table_to_json
 from flightkalam.storage import objects
 
 FOOTER_KEY = b"flightkalam"
+_VERIFIED = 200_000  # files whose bytes are remembered to be right
 # Whose physical values are their comparable form; through Python's dates the engine's last years would not fit.
 NO_FILTERS = FilterStyle()
 _RAW_KINDS = frozenset({"int", "date", "time", "timestamp", "timestamptz", "text", "uuid", "blob"})
@@ -52,7 +55,11 @@ class BatchStyle:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a batch file says of itself."""
+    """What a batch file says of itself.
+
+    :param facts: its manifest entry, but for what only the finished file can tell.
+    :param table: the table's definition when it was written, so that the files alone can restore it.
+    """
 
     table_id: int
     owner: str | None
@@ -62,10 +69,13 @@ class Footer:
     epoch: int
     flushed_seq: int
     replaces: tuple[int, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
+        """With a checksum: Parquet has none over its footer."""
         record = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(record, separators=(",", ":")).encode()
+        return encode({**record, "xxh3": _checksum(record)})
 
     @staticmethod
     def from_metadata(metadata: pq.FileMetaData, name: str) -> Footer:
@@ -74,9 +84,15 @@ class Footer:
             raise DataCorrupted(f"{name} is not a batch of this service: its footer does not say whose it is")
         try:
             fields = json.loads(record)
+            if fields.pop("xxh3") != _checksum(fields):
+                raise ValueError("checksum")
             return Footer(**{**fields, "replaces": tuple(fields["replaces"])})
-        except (ValueError, TypeError, KeyError) as e:
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
             raise DataCorrupted(f"{name} is damaged: its footer cannot be read; restore it from a backup") from e
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(encode(record))
 
 
 def write_batch(
@@ -91,36 +107,47 @@ def write_batch(
     filters: FilterStyle = NO_FILTERS,
     epoch: int = 0,
     replaces: Sequence[int] = (),
+    definition: Table | None = None,
 ) -> BatchEntry:
     """Write `batch-<number>.parquet` durably and return its manifest entry.
 
     :param table: rows of `schema.file`, sorted by key, dead ones included, `_seq` and `_deleted` last.
     :param filters: the Bloom filters it gets.
+    :param definition: the table as it is, for the footer.
     """
     name = paths.batch_name(number)
     path = folder / name
-    footer = Footer(scope.table_id, scope.owner, number, uuid.uuid4().hex, schema.version, epoch, flushed_seq, tuple(replaces))
+    entry = _entry_of(table, number, schema)
+    of = (scope.table_id, scope.owner, number, entry.uuid, schema.version, epoch, flushed_seq, tuple(replaces))
+    facts = {**batch_to_json(entry), "key_filter_rate": filters.rate if filters.key else None}
+    footer = Footer(*of, facts, None if definition is None else table_to_json(definition))
     metadata = {FOOTER_KEY: footer.to_bytes()}
     file_schema = schema.file.with_metadata(metadata)
     with objects.file_errors(path), objects.discarded_on_error(path):
-        _write(objects.temporary(path), table.cast(file_schema), schema, style, filters)
-        found = _filters(objects.temporary(path), number, table, schema, filters)
+        written = objects.temporary(path)
+        _write(written, table.cast(file_schema), schema, style, filters)
+        found = _filters(written, number, table, schema, filters)
+        whole = (written.stat().st_size, objects.digest(written))
         failpoints.hit("batch.written")
         objects.publish(path)
     failpoints.hit("batch.published")
+    return replace(entry, size_bytes=whole[0], xxh3=whole[1], filters=found)
+
+
+def _entry_of(table: pa.Table, number: int, schema: TableSchema) -> BatchEntry:
+    """The manifest entry of a batch that is yet to be written: without size and checksum."""
     seqs = pc.min_max(table.column(SEQ)).as_py()
     return BatchEntry(
         number=number,
-        file=name,
-        uuid=footer.uuid,
+        file=paths.batch_name(number),
+        uuid=uuid.uuid4().hex,
         min_seq=seqs["min"] or 0,
         max_seq=seqs["max"] or 0,
         rows=table.num_rows,
-        size_bytes=objects.size(path),
+        size_bytes=0,
         schema_version=schema.version,
         bounds={c.id: bounds_of(table.column(c.name), c.type) for c in schema.columns},
         tombstones=pc.sum(table.column(DELETED)).as_py() or 0,
-        filters=found,
     )
 
 
@@ -174,6 +201,28 @@ class BatchReader:
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._bounds: OrderedDict[tuple[str, int, str], list[tuple[Any, Any]]] = OrderedDict()
         self._limit = footers
+        self._verified: dict[str, tuple[int, int, int]] = {}
+
+    def verify(self, path: Path, entry: BatchEntry) -> None:
+        """Make sure that a file is, byte for byte, the one that the manifest names; its bytes are read once, and again when
+        the file was touched since.  Parquet's own checksums leave out footers and filters, and engines do not look at them.
+
+        :raises DataCorrupted: it is missing or was altered.
+        """
+        with objects.held(path):
+            self._verify(path, entry)
+
+    def _verify(self, path: Path, entry: BatchEntry) -> None:
+        stamp = objects.stamp(path)
+        if stamp is not None and self._verified.get(entry.uuid) == stamp:
+            return
+        if stamp is None:
+            raise DataCorrupted(f"{path.name} is missing; restore it from a backup")
+        if entry.xxh3 and (stamp[1] != entry.size_bytes or objects.digest(path) != entry.xxh3):
+            raise DataCorrupted(f"{path.name} is damaged or not the file that the manifest names; restore it from a backup")
+        if len(self._verified) >= _VERIFIED:
+            self._verified.clear()
+        self._verified[entry.uuid] = stamp
 
     def metadata(self, path: Path, identity: str) -> pq.FileMetaData:
         with self._lock:
@@ -205,6 +254,7 @@ class BatchReader:
         :param groups: row groups to read; all when None.
         :param verify: compare every page with its checksum.
         """
+        self.verify(path, entry)
         metadata = self.metadata(path, entry.uuid)
         stored = stored_names(metadata)
         wanted: dict[str, str] = {}
@@ -222,6 +272,7 @@ class BatchReader:
 
     def groups_of(self, path: Path, entry: BatchEntry, column: Column, value: Comparable) -> list[int]:
         """The row groups whose bounds of a column admit a value; all where the footer has no bounds for it."""
+        self.verify(path, entry)
         bounds = self._group_bounds(path, entry, column)
         return [i for i, (low, high) in enumerate(bounds) if low is None or (low <= value <= high)]
 

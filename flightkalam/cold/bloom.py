@@ -251,6 +251,19 @@ def write_key_filter(path: Path, number: int, table: pa.Table, schema: TableSche
     return FilterRef(name, 0, len(data), _checksum(plain), ((KEY_FILTER, f"{KEY}{rate!r}"),))
 
 
+def kept_key_filter(folder: Path, number: int, table: pa.Table, schema: TableSchema, rate: float) -> FilterRef | None:
+    """The key filter that lies beside a batch; None unless it is the one that the batch's keys make."""
+    name = paths.filter_name(number)
+    data = objects.read(folder / name)
+    plain = key_filter(table, schema, rate)
+    try:
+        if data is None or unpacked_key_filter(data) != plain:
+            return None
+    except (ValueError, zstandard.ZstdError):
+        return None
+    return FilterRef(name, 0, len(data), _checksum(plain), ((KEY_FILTER, f"{KEY}{rate!r}"),))
+
+
 def rewrite_key_filter(folder: Path, ref: FilterRef, table: pa.Table, schema: TableSchema) -> bytes:
     """Write a lost key filter again, from the batch's keys.
 

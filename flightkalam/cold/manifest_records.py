@@ -29,6 +29,10 @@ _SYNC, _PART = b"\x01", b"\x02"
 _VERSIONS = struct.Struct(">QQ")
 
 
+class ManifestDamaged(DataCorrupted):
+    """What the store holds of a manifest is damaged or incomplete: it can be rebuilt from the files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sync:
     """What is known of a scope's published copy.
@@ -77,11 +81,18 @@ def _compress(text: bytes) -> bytes:
 def read(store: Store, scope: Scope) -> tuple[Manifest, tuple[Part, ...]] | None:
     """The committed manifest and how it is stored; None when the scope has none.
 
-    :raises DataCorrupted: it is damaged.
+    :raises ManifestDamaged: it is damaged.
     """
+    try:
+        return _read(store, scope)
+    except DataCorrupted as e:
+        raise ManifestDamaged(e.message) from e
+
+
+def _read(store: Store, scope: Scope) -> tuple[Manifest, tuple[Part, ...]] | None:
     data = store.get(FAMILY, scope_bytes(scope))
     if data is None:
-        if store.get(FAMILY, scope_bytes(scope) + _SYNC) is not None:
+        if any(True for _ in store.scan(FAMILY, scope_bytes(scope))):
             raise DataCorrupted("a manifest is missing from the store")
         return None
     record = unpack(data)

@@ -317,6 +317,16 @@ class Manifests:
             log.warning("manifest_part_damaged", table_id=manifest.scope.table_id, scope=manifest.scope.label, error=e.message)
             return chain.whole(old.parts, manifest)
 
+    def restore(self, manifest: Manifest, folder: Path, table: str) -> None:
+        """Commit and publish a manifest that was made from the files, in the place of whatever the store holds."""
+        self.forget(manifest.scope)
+        batch = Batch()
+        staged = self.stage(batch, manifest, folder)
+        self._store.commit(batch)
+        self.committed(staged)
+        self._count("manifest_rebuilds", 1)
+        self._republish(manifest.scope, staged, None, folder, table)
+
     def committed(self, entry: CacheEntry) -> None:
         """The batch with the staged entry has been appended: readers in this process see it from now on."""
         scope = entry.manifest.scope
@@ -354,9 +364,8 @@ class Manifests:
         scope, path = entry.manifest.scope, folder / paths.MANIFEST
         failpoints.hit("manifest.before_publish")
         objects.make_folder(folder)
-        there = frozenset(objects.names(folder) if entry.parts else ())
         for part in entry.parts:
-            if part.last > entry.published or records.file_of(part) not in there:
+            if part.last > entry.published or not _is_there(folder, part):
                 self._publish_part(scope, part, folder)
         text = self._put_head(entry.manifest, entry.parts, folder, table)
         failpoints.hit("manifest.published")
@@ -503,10 +512,15 @@ def _evictable(slot: _Slot) -> bool:
 
 def _complete(entry: CacheEntry, folder: Path) -> bool:
     """Whether every part that the published head names lies beside it."""
+    return all(_is_there(folder, part) for part in entry.parts)
+
+
+def _is_there(folder: Path, part: Part) -> bool:
+    """Whether a part lies beside the published head; in an object store nobody but us removes one."""
     if objects.is_remote(folder):
         return True
-    found = ((objects.stamp(folder / records.file_of(part)), part) for part in entry.parts)
-    return all(stamp is not None and stamp[1] == part.size for stamp, part in found)
+    found = objects.stamp(folder / records.file_of(part))
+    return found is not None and found[1] == part.size
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

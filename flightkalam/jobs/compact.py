@@ -350,6 +350,7 @@ class _Run:
             style=self._settings.style,
             flushed_seq=self._manifest.flushed_seq,
             filters=installs.filter_style(self.table, self._manifest, rows, {b.number for b in self._chosen}),
+            definition=self.table,
             replaces=replaces,
         )
         self.written.append(entry)

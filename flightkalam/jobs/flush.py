@@ -130,6 +130,7 @@ class Flusher:
             style=self._settings.style,
             flushed_seq=watermark,
             filters=installs.filter_style(table, scope.state.manifest, ordered),
+            definition=table,
         )
         failpoints.hit("flush.batch_written")
         return _Written(entry, rows[before])

@@ -105,7 +105,11 @@ def leave(scopes: Scopes, scope: OpenScope, old: Manifest) -> None:
 
     Call after the publication, with the install durable: every reader that begins from now on uses the new layout.
     """
-    gone = sorted(names(old) - names(scope.state.manifest))
+    new = scope.state.manifest
+    stays = {id(b) for b in new.batches}
+    if all(id(b) in stays for b in old.batches):
+        return  # the usual flush: it only adds
+    gone = sorted(names(old) - names(new))
     if gone:
         scopes.door.after_readers(lambda: _remove(scope, gone))
 

@@ -22,7 +22,7 @@ from flightkalam.telemetry import logger
 
 FAMILY = "jobs"
 UNFINISHED = frozenset(("queued", "running"))
-_PREFIXES = {"flush": "FL", "cleanup": "CL"}
+_PREFIXES = {"flush": "FL", "cleanup": "CL", "manifest_rebuild": "MR", "manifest_eviction": "ME", "orphan_sweep": "OS"}
 log = logger("jobs")
 
 

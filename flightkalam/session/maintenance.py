@@ -72,6 +72,14 @@ def backup(e: Execution, statement: s.Backup) -> Rows:
     return _job(e, BACKUP, {"name": statement.to}, None, wait=True)
 
 
+def rebuild(e: Execution, statement: s.RebuildManifest) -> Rows:
+    """One job for all scopes of a table: compares its manifests with what the files say, and puts right what differs."""
+    table = e.table(statement.table, Action.CHECK)
+    if table.kind is TableKind.STREAM:
+        raise InvalidValue(f'table "{table.qualified}" is a STREAM table, which has no manifest', sqlstate="42809")
+    return _job(e, "manifest_rebuild", {"table": table.qualified}, table.qualified, wait=statement.wait)
+
+
 def _job(e: Execution, kind: str, parameters: dict[str, Any], table: str | None, *, wait: bool) -> Rows:
     job_id = e.parts.jobs.submit(kind, parameters)
     e.close()  # the snapshot is not needed, and must not hold back what the job replaces

@@ -120,6 +120,7 @@ TABLE: dict[type[s.Statement], Row] = {
     s.ShowTables: _table(_show_tables),
     s.ShowNamespaces: _table(lambda e, st: show.show_namespaces(e.state, e.visible)),
     s.ShowCreateTable: _table(_show_create),
+    s.RebuildManifest: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.rebuild),
     s.ShowManifestCache: _table(manifests.show_cache),
     s.ShowJobs: _table(maintenance.show_jobs),
     s.Flush: Row(lambda e, st: maintenance.JOB_SCHEMA, maintenance.flush),

@@ -19,6 +19,7 @@ from flightkalam.sql.statements import (
     Ident,
     KillJob,
     KillQuery,
+    RebuildManifest,
     ReleaseSavepoint,
     Reset,
     Rollback,
@@ -242,6 +243,12 @@ def compact(cursor: Cursor) -> Compact:
     return Compact(cursor.name(), cursor.accept("WAIT"))
 
 
+def rebuild(cursor: Cursor) -> RebuildManifest:
+    cursor.expect("REBUILD")
+    cursor.expect("MANIFEST")
+    return RebuildManifest(cursor.name(), cursor.accept("WAIT"))
+
+
 def check(cursor: Cursor) -> CheckTable | CheckAudit:
     cursor.expect("CHECK")
     if cursor.accept("AUDIT"):
@@ -285,6 +292,7 @@ READERS: dict[str, Callable[[Cursor], Statement]] = {
     "STORAGE": storage,
     "COMPACT": compact,
     "CHECK": check,
+    "REBUILD": rebuild,
     "KILL": kill,
     "BACKUP": backup,
 }

@@ -383,6 +383,12 @@ class ShowColumns(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class RebuildManifest(Statement):
+    table: Name
+    wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ShowManifestCache(Statement):
     pass
 

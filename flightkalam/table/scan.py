@@ -110,6 +110,8 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
             clean.append(path)
         read += 1
     objects.ready([*clean, *(d.path for d in dirty)])  # the holder of the pin keeps them there
+    for part in needed.parts:  # the engine looks at no checksum
+        snapshot.scopes.reader.verify(snapshot.scope.folder / part.entry.file, part.entry)
     figures = Figures(
         table=snapshot.table.qualified,
         scope=snapshot.scope.scope.label,

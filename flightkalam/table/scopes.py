@@ -19,22 +19,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pyroaring import BitMap
+
 from flightkalam.clock import Clock, SystemClock
-from flightkalam.cold import bloom
+from flightkalam.cold import bloom, rebuild
 from flightkalam.cold.batch_file import BatchReader, Footer
 from flightkalam.cold.bloom_cache import Blooms
 from flightkalam.cold.deletion_vectors import VectorCache
 from flightkalam.cold.group_cache import GroupCache
-from flightkalam.cold.manifest import BatchEntry, FilterRef, Manifest
+from flightkalam.cold.manifest import BatchEntry, FilterRef, Manifest, VectorRef
+from flightkalam.cold.manifest_records import ManifestDamaged
 from flightkalam.cold.manifests import Manifests
-from flightkalam.errors import Conflict, Fenced, KalamError
+from flightkalam.errors import Conflict, DataCorrupted, Fenced, KalamError
 from flightkalam.hot.rows import HotRows
 from flightkalam.hot.store import HotLog
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table
+from flightkalam.table import recovery
 from flightkalam.table.door import CommitDoor
 from flightkalam.table.key_cache import KeyCache
-from flightkalam.telemetry import Counters
+from flightkalam.telemetry import Counters, logger
+
+log = logger("scopes")
 
 
 class TableGone(Conflict):
@@ -137,7 +143,7 @@ class Scopes:
         self.door = door
         self.current = current
         self.reader = BatchReader()
-        self.vectors = VectorCache()
+        self.vectors = VectorCache(self._remade_vector)
         self.keys = KeyCache(self.reader, key_cache_bytes)
         self.counters = counters if counters is not None else Counters()
         self.blooms = Blooms(bloom_cache_bytes, self.counters, self._remade_key_filter)
@@ -179,14 +185,56 @@ class Scopes:
     def _load(self, scope: Scope, table: Table) -> OpenScope:
         folder = self.manifests.folder(table, scope)
         try:
-            self.manifests.check_published(scope, folder, table.qualified)
-            manifest = self.manifests.get(scope)
+            manifest = self._manifest(scope, folder, table)
             hot = self.log.load(scope, manifest.flushed_seq)
         except KalamError:
             self._refuse_dropped(table)  # a drop leaves files without manifests behind it: no damage
             raise
         self._refuse_dropped(table)  # looked at last: a drop deletes rows and manifests in one commit
         return OpenScope(scope, folder, ScopeState(0, manifest, hot))
+
+    def _manifest(self, scope: Scope, folder: Path, table: Table) -> Manifest:
+        """The committed manifest, made again from the files when it is lost."""
+        try:
+            self.manifests.check_published(scope, folder, table.qualified)
+            return self.manifests.get(scope)
+        except ManifestDamaged as e:
+            self._refuse_dropped(table)
+            self.counters.add("manifest_damages")
+            log.error("manifest_damaged", table=table.qualified, scope=scope.label, error=e.message)
+        return recovery.restore(self.manifests, self.log, self.reader, table, scope, folder, self.clock.now_us())
+
+    def adopt(self, table: Table, owner: str | None) -> OpenScope:
+        """Take a scope's files as they are for what is committed, whatever the store says, when it cannot be opened."""
+        scope = Scope(table.id, owner if table.kind.per_user else None)
+        with self._lock:
+            gate = self._opening.setdefault(scope, threading.Lock())
+        with gate:
+            if scope not in self._open:
+                folder = self.manifests.folder(table, scope)
+                recovery.restore(self.manifests, self.log, self.reader, table, scope, folder, self.clock.now_us())
+        return self.open(table, owner)
+
+    def _remade_vector(self, folder: Path, ref: VectorRef) -> BitMap:
+        """A deletion vector that was lost, by MAX(_seq) over the batches of the manifest that names it.
+
+        :raises DataCorrupted: what comes out is not what the manifest says of it.
+        """
+        scope = next((s for s in self.opened() if s.folder == folder), None)
+        table = None if scope is None else self.current(scope.scope.table_id)
+        for state in () if scope is None or table is None else (scope.state, *scope.past):
+            named = {b.number: b.dead for b in state.manifest.batches if b.dead is not None}
+            if ref not in named.values():
+                continue
+            assert scope is not None and table is not None
+            made = rebuild.vectors_of(folder, state.manifest, table.schema, self.reader)
+            if all(len(made.get(n, ())) == r.cardinality for n, r in named.items()):
+                self.counters.add("vector_rebuilds")
+                log.error("vector_damaged", table=table.qualified, scope=scope.scope.label, file=ref.file)
+                for number, each in named.items():
+                    self.vectors.put(folder, each, made[number])
+                return made[next(n for n, r in named.items() if r == ref)]
+        raise DataCorrupted(f"the deletion vector {ref.file} is missing or damaged; run REBUILD MANIFEST or restore a backup")
 
     def _refuse_dropped(self, table: Table) -> None:
         if self.current(table.id) is None:

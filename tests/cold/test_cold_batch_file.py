@@ -20,6 +20,7 @@ from flightkalam import failpoints
 from flightkalam.cold.batch_file import FOOTER_KEY, BatchReader, BatchStyle, Footer, sort_by_key, write_batch
 from flightkalam.cold.bloom import FilterStyle
 from flightkalam.cold.manifest import BatchEntry
+from flightkalam.cold.manifest_json import batch_to_json
 from flightkalam.errors import DataCorrupted, KalamError
 from flightkalam.model import types as t
 from flightkalam.model.ids import Scope
@@ -121,7 +122,19 @@ def test_the_entry_says_what_is_in_the_file(tmp_path: Path) -> None:
 def test_a_footer_says_whose_file_it_is(tmp_path: Path) -> None:
     entry = put(tmp_path, plain_rows(3), PLAIN, 2, epoch=6, replaces=(0, 1))
     footer = Footer.from_metadata(pq.read_metadata(tmp_path / entry.file), entry.file)
-    assert footer == Footer(3, "ann", 2, entry.uuid, 1, 6, 500, (0, 1))
+    facts = {**batch_to_json(replace(entry, size_bytes=0, xxh3="", filters=())), "key_filter_rate": None}
+    assert footer == Footer(3, "ann", 2, entry.uuid, 1, 6, 500, (0, 1), facts)
+
+
+def test_a_footer_that_was_altered_is_refused(tmp_path: Path) -> None:
+    """Parquet has no checksum over its footer, and the bounds in ours would prune what they must not."""
+    entry = put(tmp_path, plain_rows(3), PLAIN)
+    path = tmp_path / entry.file
+    data = path.read_bytes()
+    assert data.count(b'"min_seq":100') == 1
+    path.write_bytes(data.replace(b'"min_seq":100', b'"min_seq":101'))
+    with pytest.raises(DataCorrupted, match="footer cannot be read"):
+        Footer.from_metadata(pq.read_metadata(path), path.name)
 
 
 def test_columns_carry_their_field_ids(tmp_path: Path) -> None:
@@ -245,7 +258,7 @@ def test_another_file_under_the_name_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     entry = put(tmp_path, plain_rows(3), PLAIN)
     pq.write_table(plain_rows(3).replace_schema_metadata(None), tmp_path / entry.file)
-    with pytest.raises(DataCorrupted, match="not a batch"):
+    with pytest.raises(DataCorrupted, match="not the file"):
         get(tmp_path, entry, PLAIN)
 
 

@@ -67,6 +67,7 @@ from flightkalam.sql import parse
         ("STORAGE FLUSH ALL", "Flush", {}),
         ("STORAGE FLUSH ALL IN n", "Flush", {"all_in": "n"}),
         ("COMPACT TABLE n.t WAIT", "Compact", {"table": "n.t", "wait": True}),
+        ("REBUILD MANIFEST n.t WAIT", "RebuildManifest", {"table": "n.t", "wait": True}),
         ("CHECK TABLE t", "CheckTable", {"table": "t"}),
         ("CHECK AUDIT", "CheckAudit", {}),
         ("KILL JOB 'FL-1'", "KillJob", {"id": "FL-1"}),

@@ -29,7 +29,18 @@ SHOW MANIFEST CACHE;
 main | t | NULL | ? | ? | ? | 60 | ? | in_sync
 main | mine | ann | ? | ? | ? | 60 | ? | in_sync
 
+# A manifest that is what its files say stays as it is.
+REBUILD MANIFEST t WAIT;
+---- job_id, table, status, result
+? | main.t | completed | {"scopes": 1, "rebuilt": 0, "batches": 2}
+
+REBUILD MANIFEST nothing;
+---- error 42P01
+
 -- session ann user
+REBUILD MANIFEST mine;
+---- error 42501
+
 SHOW MANIFEST CACHE;
 ---- error 42501
 

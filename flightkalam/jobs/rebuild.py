@@ -1,0 +1,138 @@
+"""The jobs that look after what is derived from the files, and after files that are nobody's.
+
+manifest_rebuild     {"table": "ns.t", "owners"?: [name, …]}   compares each manifest with what the files say of
+                     themselves; puts right what differs, also where the scope could not be opened at all
+manifest_eviction    {"idle_seconds"?: n}                      lets unused manifests go from memory
+orphan_sweep         {"tables"?: ["ns.t", …]}                  removes files that no manifest in use names
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flightkalam.clock import Clock
+from flightkalam.cold import deletion_vectors
+from flightkalam.cold.manifest import Manifest
+from flightkalam.errors import Cancelled, DataCorrupted, Fenced
+from flightkalam.jobs import installs
+from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.model.schema import Table, TableKind
+from flightkalam.storage.kv import Batch
+from flightkalam.table import recovery
+from flightkalam.table.scopes import OpenScope, Scopes, ScopeState
+
+_IDLE_SECONDS = 3_600
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """:param find: the table that `ns.t` names, None when there is none.
+    :param tables: every table that there is.
+    """
+
+    scopes: Scopes
+    clock: Clock
+    find: Callable[[str], Table | None]
+    tables: Callable[[], list[Table]]
+
+    def register(self, jobs: Jobs) -> None:
+        jobs.register("manifest_rebuild", self.rebuild)
+        jobs.register("manifest_eviction", self.evict)
+        jobs.register("orphan_sweep", self.sweep)
+
+    def rebuild(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
+        table, owners = self.find(job.parameters["table"]), job.parameters.get("owners")
+        done = {"scopes": 0, "rebuilt": 0, "batches": 0}
+        for scope in () if table is None else self.scopes.of_table(table):
+            _go_on(cancelled)
+            if table is not None and (owners is None or scope.owner in owners):
+                changed, batches = self._rebuild(table, scope.owner)
+                done = {
+                    "scopes": done["scopes"] + 1,
+                    "rebuilt": done["rebuilt"] + changed,
+                    "batches": done["batches"] + batches,
+                }
+        return done
+
+    def _rebuild(self, table: Table, owner: str | None) -> tuple[bool, int]:
+        """Whether the manifest of a scope was another than its files say, and how many batches it has."""
+        try:
+            scope = self.scopes.open(table, owner)
+        except Fenced:
+            raise
+        except DataCorrupted:  # the copy is newer than what is committed: the files are taken as they are
+            found = self.scopes.adopt(table, owner).state.manifest
+            return True, len(found.batches)
+        with scope.installs:
+            installs.sweep(self.scopes, scope, table.qualified)
+            old, s = scope.state.manifest, self.scopes
+            if not old.batches:
+                return False, 0
+            new = recovery.derived(s.manifests, s.log, s.reader, table, scope.scope, scope.folder, self.clock.now_us())
+            if _same(old, new) and _readable(scope, old):
+                return False, len(old.batches)
+            if [b.uuid for b in old.batches] != [b.uuid for b in new.batches]:
+                raise DataCorrupted(
+                    f'the files of table "{table.qualified}" are not those that its manifest names; restore them from a backup'
+                )
+            self._install(scope, table, new)
+            installs.publish(s, scope, table.qualified)
+            installs.leave(s, scope, old)
+        return True, len(new.batches)
+
+    def _install(self, scope: OpenScope, table: Table, new: Manifest) -> None:
+        door, manifests = self.scopes.door, self.scopes.manifests
+        with scope.lock, door.mutex:
+            if self.scopes.current(table.id) is None:
+                raise Cancelled(f'table "{table.qualified}" was dropped during the rebuild')
+            batch = Batch()
+            entry = manifests.stage(batch, new, scope.folder)
+            position = door.append(batch, None)
+            manifests.committed(entry)
+            scope.swap(ScopeState(scope.state.layout + 1, new, scope.state.hot, scope.state.since), door.oldest_pin())
+        door.wait(position)
+        self.scopes.counters.add("manifest_rebuilds")
+
+    def evict(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
+        return {"evicted": self.scopes.manifests.evict(int(job.parameters.get("idle_seconds", _IDLE_SECONDS)))}
+
+    def sweep(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
+        swept = 0
+        for table in self._chosen(job):
+            for known in self.scopes.of_table(table):
+                _go_on(cancelled)
+                scope = self.scopes.open(table, known.owner)
+                with scope.installs:  # no install is under way: none of its files is taken for nobody's (T-42)
+                    scope.swept = False
+                    installs.sweep(self.scopes, scope, table.qualified)
+                swept += 1
+        return {"scopes": swept}
+
+    def _chosen(self, job: Job) -> Iterator[Table]:
+        names = job.parameters.get("tables")
+        found = self.tables() if names is None else [t for name in names if (t := self.find(name)) is not None]
+        return (t for t in found if t.kind is not TableKind.STREAM)
+
+
+def _go_on(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise Cancelled("the job was cancelled; what it has done so far stays")
+
+
+def _same(old: Manifest, new: Manifest) -> bool:
+    """But for version and time, which are the rebuild's own."""
+    return replace(new, version=old.version, generated_at_us=old.generated_at_us) == old
+
+
+def _readable(scope: OpenScope, manifest: Manifest) -> bool:
+    """Whether every vector is there, on the disk and not only in a cache."""
+    try:
+        for batch in manifest.batches:
+            if batch.dead is not None:
+                deletion_vectors.read(scope.folder, batch.dead)
+    except DataCorrupted:
+        return False
+    return True

@@ -249,9 +249,9 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def digest(path: Path) -> str:
-    """XXH3 of a file's bytes."""
+    """XXH3 of a file's bytes; a temporary one is always here."""
     hashed = xxhash.xxh3_64()
-    with held(path), file_errors(path), path.open("rb") as file:
+    with _HERE if path.name.endswith(TEMPORARY) else held(path), file_errors(path), path.open("rb") as file:
         while block := file.read(_BLOCK):
             hashed.update(block)
     return hashed.hexdigest()

@@ -315,6 +315,8 @@ def _schedule(parts: Parts, upkeep: Upkeep) -> Scheduler:
             Periodic("stream_eviction", config.retention.stream_interval_seconds, streams),
             Periodic("audit_retention", _DAY_SECONDS, dict),
             Periodic("receipt_sweep", _DAY_SECONDS / 4, dict),
+            Periodic("manifest_eviction", _DAY_SECONDS / 24, dict),
+            Periodic("orphan_sweep", _DAY_SECONDS, dict),
             Periodic("store_rewrite", _DAY_SECONDS / 2, lambda: {} if config.compaction.enabled else None),
         ),
     )

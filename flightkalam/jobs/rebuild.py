@@ -3,7 +3,8 @@
 manifest_rebuild     {"table": "ns.t", "owners"?: [name, …]}   compares each manifest with what the files say of
                      themselves; puts right what differs, also where the scope could not be opened at all
 manifest_eviction    {"idle_seconds"?: n}                      lets unused manifests go from memory
-orphan_sweep         {"tables"?: ["ns.t", …]}                  removes files that no manifest in use names
+orphan_sweep         {"tables"?: ["ns.t", …]}                  removes files that no manifest in use names: of every
+                     scope of the tables, else of the scopes in use; the others are swept before their next install
 """
 
 from __future__ import annotations
@@ -101,20 +102,24 @@ class Recovery:
 
     def sweep(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
         swept = 0
-        for table in self._chosen(job):
-            for known in self.scopes.of_table(table):
-                _go_on(cancelled)
-                scope = self.scopes.open(table, known.owner)
-                with scope.installs:  # no install is under way: none of its files is taken for nobody's (T-42)
-                    scope.swept = False
-                    installs.sweep(self.scopes, scope, table.qualified)
-                swept += 1
+        for table, owner in self._chosen(job):
+            _go_on(cancelled)
+            scope = self.scopes.open(table, owner)
+            with scope.installs:  # no install is under way: none of its files is taken for nobody's (T-42)
+                scope.swept = False
+                installs.sweep(self.scopes, scope, table.qualified)
+            swept += 1
         return {"scopes": swept}
 
-    def _chosen(self, job: Job) -> Iterator[Table]:
+    def _chosen(self, job: Job) -> Iterator[tuple[Table, str | None]]:
         names = job.parameters.get("tables")
-        found = self.tables() if names is None else [t for name in names if (t := self.find(name)) is not None]
-        return (t for t in found if t.kind is not TableKind.STREAM)
+        if names is None:
+            by_id = {t.id: t for t in self.tables()}
+            found = [(by_id[s.scope.table_id], s.scope) for s in self.scopes.opened() if s.scope.table_id in by_id]
+        else:
+            tables = [t for name in names if (t := self.find(name)) is not None]
+            found = [(t, scope) for t in tables for scope in self.scopes.of_table(t)]
+        return ((t, scope.owner) for t, scope in found if t.kind is not TableKind.STREAM)
 
 
 def _go_on(cancelled: threading.Event) -> None:

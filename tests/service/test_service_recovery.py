@@ -103,3 +103,23 @@ def test_a_damaged_batch_is_named_to_the_client_without_its_folder(world: World)
     with pytest.raises(Refused, match=r"batch-0\.parquet is damaged") as refused:
         summed(root(world))
     assert refused.value.sqlstate == "XX001" and "/" not in refused.value.message
+
+
+def test_files_that_nothing_names_are_swept(world: World) -> None:
+    client = root(world)
+    assert summed(client) == RIGHT
+    stray = [folder(world) / name for name in ("batch-77.parquet", "dv-77.bin", "manifest-0-77.json", ".batch-9.parquet.tmp")]
+    for path in stray:
+        path.write_bytes(b"nobody's")
+    jobs = world.kalam.parts.jobs
+    assert jobs.wait(jobs.submit("orphan_sweep", {})).result == {"scopes": 1}
+    assert not any(path.exists() for path in stray)
+    assert summed(client) == RIGHT
+
+
+def test_manifests_that_nobody_uses_leave_memory(world: World) -> None:
+    jobs = world.kalam.parts.jobs
+    assert jobs.wait(jobs.submit("manifest_eviction", {})).result == {"evicted": 0}
+    done = jobs.wait(jobs.submit("manifest_eviction", {"idle_seconds": -1}))
+    assert done.result == {"evicted": 1}
+    assert summed(root(world)) == RIGHT

@@ -7,19 +7,10 @@ from collections.abc import Callable
 
 import pytest
 from kalam_world import InProcess, World
-from object_store import BUCKET, KEYS, S3, Proxy
+from object_life import create_storage, flush, rows
+from object_store import S3, Proxy
 
 MakeWorld = Callable[..., World]
-
-
-def create_storage(client: InProcess, proxy: Proxy, prefix: str, name: str = "far") -> None:
-    client.run(f"CREATE STORAGE {name} WITH (TYPE='s3', URL='s3://{BUCKET}/{prefix}', ENDPOINT='{proxy.url}', {KEYS})")
-
-
-def rows(client: InProcess, sql: str) -> list[tuple[object, ...]]:
-    found = client.run(sql).rows
-    assert found is not None
-    return [tuple(r.values()) for r in found.to_pylist()]
 
 
 @pytest.fixture
@@ -32,10 +23,6 @@ def client(world: World, proxy: Proxy, prefix: str) -> InProcess:
     client = world.in_process()
     create_storage(client, proxy, prefix)
     return client
-
-
-def flush(client: InProcess, table: str = "t") -> None:
-    assert "completed" in rows(client, f"FLUSH TABLE {table} WAIT")[0]
 
 
 def test_a_table_lives_in_an_object_store(client: InProcess, world: World, s3: S3, prefix: str) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -58,7 +58,7 @@ from flightkalam.session.cache import KeyedTexts, Recent
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipts
-from flightkalam.storage.file_cache import FileCache
+from flightkalam.storage.file_cache import CacheFigures, FileCache
 from flightkalam.storage.kv import Batch, Store
 from flightkalam.table.check import Report
 from flightkalam.table.check import check as check_scope
@@ -206,6 +206,8 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         receipts=Receipts(store, clock),
         deadlines=Deadlines(clock),
     )
+    for figure in fields(CacheFigures):
+        parts.counters.watch(f"object_cache_{figure.name}", lambda name=figure.name: getattr(cache.figures(), name))
     upkeep = _upkeep(parts)
     upkeep.register()
     Recovery(scopes, clock, _finder(catalog), lambda: list(catalog.state.tables.values())).register(jobs)

@@ -265,14 +265,16 @@ def kept_key_filter(folder: Path, number: int, table: pa.Table, schema: TableSch
 
 
 def rewrite_key_filter(folder: Path, ref: FilterRef, table: pa.Table, schema: TableSchema) -> bytes:
-    """Write a lost key filter again, from the batch's keys.
+    """Write a lost key filter again, from the batch's keys.  In an object store, where nothing is overwritten, it is only made:
+    the next compaction of the batch writes another.
 
     :raises ValueError: the result is not what the manifest names.
     """
     plain = key_filter(table, schema, rate_of(ref))
     if _checksum(plain) != ref.xxh64:
         raise ValueError("the filter made anew is another one")
-    objects.write(folder / ref.file, zstandard.ZstdCompressor(level=1).compress(plain))
+    if not objects.is_remote(folder):
+        objects.write(folder / ref.file, zstandard.ZstdCompressor(level=1).compress(plain))
     return plain
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from flightkalam.cold import bloom
 from flightkalam.cold.bloom import KEY_FILTER, Bits
 from flightkalam.cold.manifest import BatchEntry, FilterRef, Manifest
-from flightkalam.errors import KalamError
+from flightkalam.errors import KalamError, StorageUnavailable
 from flightkalam.model.predicate import Comparable
 from flightkalam.telemetry import Counters, logger
 
@@ -198,6 +198,9 @@ class Blooms:
         try:
             self._counters.add("bloom_filters_read")
             return bloom.read_filters(folder, ref)
+        except StorageUnavailable as e:  # not damaged: the batch itself may be here
+            log.warning("bloom filter not reached", file=ref.file, reason=e.message)
+            return {}
         except (ValueError, IndexError, KalamError) as e:
             self._counters.add("bloom_filters_damaged")
             log.warning("bloom filter lost", file=ref.file, reason=str(e))

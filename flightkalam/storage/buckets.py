@@ -110,13 +110,19 @@ class S3Bucket:
         self._name = storage.name
         bucket, _, prefix = storage.url.removeprefix("s3://").partition("/")
         timeout, pause = timedelta(seconds=timeout_seconds), timedelta(milliseconds=1)
+        region, given = storage.region or "us-east-1", _credentials(storage, environ)
+        # The library takes what is not said from variables of the environment: another address, or the token of whoever
+        # started the process, which would be sent to this one.  So everything is said.
         options: dict[str, Any] = {
-            "region": storage.region or "us-east-1",
+            "region": region,
+            "endpoint": storage.endpoint or _amazon(bucket, region, storage.path_style),
             "virtual_hosted_style_request": not storage.path_style,
-            **_credentials(storage, environ),
+            "skip_signature": given is None,
+            "unsigned_payload": False,
+            "conditional_put": "etag",
+            "s3_express": False,
+            "credential_provider": None if given is None else lambda: given,
         }
-        if storage.endpoint is not None:
-            options["endpoint"] = storage.endpoint
         try:
             self._store = S3Store(
                 bucket,
@@ -225,11 +231,20 @@ class S3Bucket:
         return StorageUnavailable(f'storage "{self._name}" refuses the request with {status[1]}; check its options')
 
 
-def _credentials(storage: Storage, environ: Mapping[str, str]) -> dict[str, Any]:
-    names = ("access_key_id", "secret_access_key", "session_token")
-    found = {name: _secret(storage, name, environ) for name in names}
-    given = {name: value for name, value in found.items() if value is not None}
-    return given or {"skip_signature": True}
+def _amazon(bucket: str, region: str, path_style: bool) -> str:
+    return f"https://s3.{region}.amazonaws.com" if path_style else f"https://{bucket}.s3.{region}.amazonaws.com"
+
+
+def _credentials(storage: Storage, environ: Mapping[str, str]) -> dict[str, Any] | None:
+    """What requests are signed with; None where they are not."""
+    if storage.secret_access_key is None:
+        return None
+    return {
+        "access_key_id": _secret(storage, "access_key_id", environ),
+        "secret_access_key": _secret(storage, "secret_access_key", environ),
+        "token": _secret(storage, "session_token", environ),
+        "expires_at": None,
+    }
 
 
 def _secret(storage: Storage, option: str, environ: Mapping[str, str]) -> str | None:

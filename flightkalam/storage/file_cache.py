@@ -32,6 +32,10 @@ class Readers(Protocol):
 
     def readers_gone(self, mark: int) -> bool: ...
 
+    def after_readers(self, action: Callable[[], None]) -> None:
+        """Run `action` once every reader that there is now has ended."""
+        ...
+
 
 @dataclass
 class _Entry:
@@ -67,6 +71,7 @@ class FileCache:
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._fetching: dict[str, threading.Lock] = {}
+        self._waiting = False
         self._bytes = self._hits = self._misses = self._evicted = self._fetched = 0
         self._adopt()
 
@@ -182,16 +187,30 @@ class FileCache:
             self.removed(Path(name))
 
     def _evict(self) -> None:
+        if self._bytes > self._budget and self._evict_some() and not self._waiting:
+            self._waiting = True
+            self._readers.after_readers(self._evict_again)
+
+    def _evict_again(self) -> None:
+        self._waiting = False
+        self._evict()
+
+    def _evict_some(self) -> bool:
+        """Remove what may go until the rest fits; whether there are files that wait for readers."""
         with self._lock:
+            waiting = False
             for name in list(self._entries):
                 if self._bytes <= self._budget:
-                    return
+                    return False
                 entry = self._entries[name]
                 if entry.holds == 0 and self._readers.readers_gone(entry.mark):
                     Path(name).unlink(missing_ok=True)
                     del self._entries[name]
                     self._bytes -= entry.size
                     self._evicted += 1
+                else:
+                    waiting = waiting or entry.holds == 0
+            return waiting
 
 
 def _sync(path: Path) -> None:

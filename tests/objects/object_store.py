@@ -76,6 +76,8 @@ class Proxy:
     faults: list[Fault] = field(default_factory=list)
     log: list[tuple[str, str]] = field(default_factory=list)
     away: bool = False
+    ignore_conditions: bool = False
+    headers: dict[str, str] = field(default_factory=dict)  # of the last request
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -116,6 +118,7 @@ class Proxy:
 
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                proxy.headers = {n.lower(): v for n, v in self.headers.items()}
                 fault = proxy.take(self.command, self.path)
                 if proxy.away:
                     return self._hang_up()
@@ -133,7 +136,10 @@ class Proxy:
             def _asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
                 connection = http.client.HTTPConnection(proxy.s3.host, proxy.s3.port, timeout=20)
                 try:
-                    connection.request(self.command, self.path, body, dict(self.headers))
+                    headers = {
+                        n: v for n, v in self.headers.items() if not (proxy.ignore_conditions and n.lower().startswith("if-"))
+                    }
+                    connection.request(self.command, self.path, body, headers)
                     answer = connection.getresponse()
                     return answer.status, dict(answer.getheaders()), answer.read()
                 finally:

@@ -11,6 +11,9 @@ from kalam_world import InProcess, Refused, World
 from object_life import create_storage, flush, rows
 from object_store import S3, Proxy
 
+from flightkalam import failpoints
+from flightkalam.jobs import installs
+
 MakeWorld = Callable[..., World]
 COUNT = "SELECT count(*), max(v) FROM t"
 
@@ -102,6 +105,30 @@ def test_what_a_failed_flush_has_uploaded_is_removed_by_the_next(
     world.check()
 
 
+@pytest.mark.parametrize("place", ["file.uploaded", "flush.before_commit", "flush.committed", "manifest.published"])
+def test_a_flush_that_stops_anywhere_is_made_up_for_by_the_next_start(
+    client: InProcess, world: World, s3: S3, prefix: str, place: str
+) -> None:
+    client.run("UPDATE t SET v = 'b' WHERE id < 10")
+
+    def stop() -> None:
+        failpoints.disarm()
+        raise RuntimeError("stopped here")
+
+    failpoints.arm(place, stop)
+    with pytest.raises(Refused):
+        client.run("FLUSH TABLE t WAIT")
+    world.restart()
+    client = world.in_process()
+    assert rows(client, COUNT) == [(100, "b")]
+    client.run("INSERT INTO t VALUES (1000, 'c')")
+    flush(client)
+    assert rows(client, COUNT) == [(101, "c")] and sync_state(world) == "in_sync"
+    named = {"manifest.json"}.union(*(installs.names(e.manifest) for e in world.kalam.parts.scopes.manifests.entries()))
+    assert {k.rpartition("/")[2] for k in s3.keys(prefix) if "/" in k} == named, "no orphan is left"
+    world.check()
+
+
 def test_a_publication_that_fails_is_made_up_for(client: InProcess, world: World, proxy: Proxy, s3: S3, prefix: str) -> None:
     client.run("INSERT INTO t VALUES (1000, 'b')")
     proxy.fail("PUT", "manifest.json", status=503, times=9)
@@ -148,6 +175,30 @@ def test_a_damaged_and_a_missing_batch_are_named(client: InProcess, world: World
         with pytest.raises(Refused, match=message) as refused:
             rows(world.in_process(), COUNT)
         assert refused.value.sqlstate == "XX001" and str(world.data_dir) not in refused.value.message
+
+
+def test_filters_that_are_away_or_damaged_cost_no_answer(
+    client: InProcess, world: World, proxy: Proxy, s3: S3, prefix: str
+) -> None:
+    client.run("CREATE TABLE k (a INT, b INT, v TEXT, PRIMARY KEY (a, b)) WITH (STORAGE_ID='far', COMPACTION='manual')")
+    for i in range(3):
+        client.run(f"INSERT INTO k SELECT range * 7 + {i}, range * 7 + {i}, 'x' FROM range(1000)")
+        flush(client, "k")
+    lookup = "SELECT v FROM k WHERE a = 700 AND b = 700"
+    for harm in ("away", "damaged"):
+        world.close()
+        for copy in (world.data_dir / "cache").rglob("*.bloom"):
+            copy.unlink()
+        client = world.in_process()
+        if harm == "damaged":
+            s3.put(key := key_of(s3, prefix, "key-0.bloom"), b"noise")
+        proxy.away = harm == "away"
+        assert rows(client, lookup) == [("x",)], harm
+        proxy.away = False
+    client.run("UPDATE k SET v = 'y' WHERE a = 700 AND b = 700")
+    flush(client, "k")
+    assert rows(client, lookup) == [("y",)] and s3.read(key) == b"noise", "nothing is overwritten"
+    world.check()
 
 
 # -- two servers -------------------------------------------------------------------------------------------------------

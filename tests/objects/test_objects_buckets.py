@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,23 @@ class Pins:
     def __init__(self) -> None:
         self.last = 0
         self.open: set[int] = set()
+        self.waiting: list[tuple[int, Callable[[], None]]] = []
 
     def begin(self) -> int:
         self.last += 1
         self.open.add(self.last)
         return self.last
+
+    def end(self, number: int) -> None:
+        self.open.discard(number)
+        due = [action for last, action in self.waiting if all(n > last for n in self.open)]
+        self.waiting = [w for w in self.waiting if w[1] not in due]
+        for action in due:
+            action()
+
+    def after_readers(self, action: Callable[[], None]) -> None:
+        self.waiting.append((self.last, action))
+        self.end(-1)
 
     def readers_before(self) -> int:
         return self.last
@@ -44,7 +56,7 @@ def spec(url: str, prefix: str, **more: object) -> Storage:
 
 @pytest.fixture
 def s3_bucket(proxy: Proxy, prefix: str) -> S3Bucket:
-    return S3Bucket(spec(proxy.url, prefix), {}, 2)
+    return S3Bucket(spec(proxy.url, prefix), {}, 1.5)
 
 
 @pytest.fixture(params=["s3", "folder"])
@@ -125,7 +137,7 @@ def test_a_share_that_is_not_mounted_is_no_empty_one(tmp_path: Path) -> None:
 
 # -- answers that say nothing ------------------------------------------------------------------------------------------
 
-LOST = [{"status": 0, "after": True}, {"status": 500, "after": True}, {"pause": 2.5, "after": True}]
+LOST = [{"status": 0, "after": True}, {"status": 500, "after": True}, {"pause": 1.8, "after": True}]
 NOT_DONE = [{"status": 0}, {"status": 500}, {"status": 503}, {"status": 409}]
 
 
@@ -241,10 +253,13 @@ def test_what_a_reader_has_chosen_stays_until_it_ends(mount: Mount, s3: S3, pref
     objects.ready([str(p) for p in paths])
     later = pins.begin()
     assert len(here(mount)) == 6, "beyond the budget, because all are in use"
-    pins.open.discard(reader)
+    pins.end(reader)
     objects.read(stored(mount, s3, prefix, 6))
     assert len(here(mount)) == 3, "the later reader began after the choice and holds none of them"
-    pins.open.discard(later)
+    objects.ready([str(p) for p in paths])
+    assert len(here(mount)) == 7
+    pins.end(later)
+    assert len(here(mount)) == 3, "as soon as the last reader has ended"
 
 
 def test_a_file_larger_than_the_budget_can_be_read(mount: Mount, s3: S3, prefix: str) -> None:
@@ -309,3 +324,25 @@ def test_secrets_by_reference_are_of_their_own_variables(proxy: Proxy, prefix: s
     ):
         open_bucket(by_name, {}, 2)
     assert "s3cret" not in repr(spec("http://x", "p", session_token="s3cret"))
+
+
+def test_the_environment_of_the_process_is_not_asked(proxy: Proxy, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT": "http://127.0.0.1:9", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_SESSION_TOKEN": "tok-of-the-process",
+        "AWS_ACCESS_KEY_ID": "other", "AWS_SECRET_ACCESS_KEY": "other", "AWS_SKIP_SIGNATURE": "true", "AWS_BUCKET": "other",
+        "AWS_REGION": "zz-9", "AWS_CONDITIONAL_PUT": "disabled",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    bucket = S3Bucket(spec(proxy.url, prefix), {}, 1.5)
+    bucket.put("x/y", b"1", None)
+    with pytest.raises(Taken):
+        bucket.put("x/y", b"2", None)
+    assert "Credential=k/" in proxy.headers["authorization"] and "us-east-1" in proxy.headers["authorization"]
+    assert "x-amz-security-token" not in proxy.headers
+    with_token = S3Bucket(spec(proxy.url, prefix, session_token="its-own"), {}, 1.5)
+    with_token.get("x/y")
+    assert proxy.headers["x-amz-security-token"] == "its-own"
+    unsigned = S3Bucket(Storage("far", "s3", f"s3://{BUCKET}/{prefix}", endpoint=proxy.url), {}, 1.5)
+    with pytest.raises(StorageUnavailable, match="refuses us"):
+        unsigned.get("x/y")
+    assert "authorization" not in proxy.headers

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -207,7 +208,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         deadlines=Deadlines(clock),
     )
     for figure in fields(CacheFigures):
-        parts.counters.watch(f"object_cache_{figure.name}", lambda name=figure.name: getattr(cache.figures(), name))
+        parts.counters.watch(f"object_cache_{figure.name}", partial(_cache_figure, cache, figure.name))
     upkeep = _upkeep(parts)
     upkeep.register()
     Recovery(scopes, clock, _finder(catalog), lambda: list(catalog.state.tables.values())).register(jobs)
@@ -224,6 +225,11 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     cleanup.resume(jobs)
     parts.receipts.sweep()
     return Kalam(config, parts, Service(parts), store, _ticket_key(store), password, _schedule(parts, upkeep), engine)
+
+
+def _cache_figure(cache: FileCache, name: str) -> int:
+    figure: int = getattr(cache.figures(), name)
+    return figure
 
 
 def _number(store: Store, key: bytes) -> int:

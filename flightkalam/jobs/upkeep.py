@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import wraps
 from typing import Any
 
 from flightkalam.errors import TryAgain
@@ -20,19 +21,22 @@ from flightkalam.jobs.compact import Compacted, Compactor
 from flightkalam.jobs.compact_policy import Want, wants_compaction
 from flightkalam.jobs.flush import Flusher
 from flightkalam.jobs.retention import RowExpiry
-from flightkalam.jobs.runner import Executor, Job, Jobs
+from flightkalam.jobs.runner import Job, Jobs
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.storage.patience import stopped_by
 from flightkalam.table.scopes import Scopes
 
+Task = Callable[["Upkeep", Job, threading.Event], dict[str, Any]]
 
-def _stoppable(run: Executor) -> Executor:
+
+def _stoppable(run: Task) -> Task:
     """Its requests to object stores end when the job is cancelled."""
 
-    def stoppable(job: Job, cancelled: threading.Event) -> dict[str, Any]:
+    @wraps(run)
+    def stoppable(self: Upkeep, job: Job, cancelled: threading.Event) -> dict[str, Any]:
         with stopped_by(cancelled.is_set):
-            return run(job, cancelled)
+            return run(self, job, cancelled)
 
     return stoppable
 
@@ -54,11 +58,12 @@ class Upkeep:
     count: Callable[[str, int], None]
 
     def register(self) -> None:
-        self.jobs.register("flush", _stoppable(self.flush))
-        self.jobs.register("compact", _stoppable(self.compact))
-        self.jobs.register("retention", _stoppable(self.retain))
+        self.jobs.register("flush", self.flush)
+        self.jobs.register("compact", self.compact)
+        self.jobs.register("retention", self.retain)
         self.jobs.register("store_rewrite", self.rewrite)
 
+    @_stoppable
     def flush(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
         total = {"batches": 0, "rows": 0, "bytes": 0}
         for table in self._tables(job.parameters["tables"]):
@@ -73,6 +78,7 @@ class Upkeep:
         self.count("flush_rows", total["rows"])
         return total
 
+    @_stoppable
     def compact(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
         done = []
         for table in self._tables([job.parameters["table"]]):
@@ -80,6 +86,7 @@ class Upkeep:
                 done.append(self.compactor.compact(table, scope.owner, Want(job.parameters["want"]), cancelled))
         return self._summed(done)
 
+    @_stoppable
     def retain(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
         expired, done = 0, []
         for table in self._tables(job.parameters["tables"]):

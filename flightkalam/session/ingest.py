@@ -62,8 +62,12 @@ def ingest(
         e.refuse_shared_target(found, ".".join(parts[-2:]))
     found = found if found is not None and e.visible(found) else None
     if e.transaction is not None and (found is None or request.if_exists != "append"):
-        e.transaction.refuse_after_write("an ingest that creates or replaces a table")
-        e = e.renewed()
+        with e.transaction.lock:
+            e.transaction.refuse_after_write("an ingest that creates or replaces a table")
+            with e.renewed() as apart:
+                count = ingest(apart, request, schema, batches, headers)
+            e.transaction.begin_anew()
+            return count
     if found is None:
         if request.if_not_exist != "create":
             raise undefined_table(".".join(parts[-2:]))

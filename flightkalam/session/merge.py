@@ -38,6 +38,7 @@ def _merged(e: Execution, target: dml.Target, statement: s.Merge) -> dml.Change:
     table = target.table
     updated: list[pa.Table] = []
     deleted: list[pa.Table] = []
+    gone: list[pa.Table] = []  # the rows behind `deleted`, for RETURNING
     inserted: list[pa.Table] = []
     bases: dict[str, list[I64]] = {"update": [], "delete": []}
     touched: list[pa.Table] = []
@@ -55,6 +56,8 @@ def _merged(e: Execution, target: dml.Target, statement: s.Merge) -> dml.Change:
         bases[clause.action].append(dml.seqs_of(found))
         if clause.action == "delete":
             deleted.append(dml.tombstones(table, keys))
+            if statement.returning is not None:
+                gone.append(dml.storage_rows(table, found, [dml.new_name(c) for c in table.schema.columns]))
         else:
             updated.append(dml.storage_rows(table, found, [dml.new_name(c) for c in table.schema.columns]))
     if touched:
@@ -66,7 +69,7 @@ def _merged(e: Execution, target: dml.Target, statement: s.Merge) -> dml.Change:
     supersedes = np.ones(rows.num_rows, bool)
     supersedes[: fresh.num_rows] = False
     base = np.concatenate([np.zeros(fresh.num_rows, np.int64), *bases["update"], *bases["delete"]])
-    return dml.Change(rows, supersedes, base, rows.num_rows, pa.concat_tables([fresh, changed]))
+    return dml.Change(rows, supersedes, base, rows.num_rows, pa.concat_tables([fresh, changed, *gone]))
 
 
 def _clause_query(e: Execution, target: dml.Target, statement: s.Merge, i: int) -> str:
@@ -112,7 +115,8 @@ def _clause_cells(e: Execution, target: dml.Target, statement: s.Merge, clause: 
         given = _insert_values(e, target.table, statement, clause)
         return ", ".join(f"{cell(c, given.get(c.id))} AS {dml.new_cell(c)}" for c in schema.columns)
     if clause.action == "delete":
-        cells = [f"{target.column(c.name)} AS {dml.new_cell(c)}" for c in schema.key_columns]
+        wanted = schema.key_columns if statement.returning is None else schema.columns
+        cells = [f"{target.column(c.name)} AS {dml.new_cell(c)}" for c in wanted]
     else:
         assigned = _whole_row(e, target.table, statement, clause) or dml.assigned_columns(target.table, clause.assignments)
         cells = dml.new_cells(target, assigned)

@@ -140,6 +140,17 @@ class Transaction:
         self._begun = None
         self._overlays.clear()
 
+    def begin_anew(self) -> None:
+        """What ran in between has committed by itself: the next statement takes a new snapshot and sees it.
+
+        Only for a transaction that has written nothing, see `refuse_after_write`.
+        """
+        assert not self.has_written
+        if self._begun is not None:
+            self._begun.release()
+        self._begun = None
+        self._overlays.clear()
+
     def refuse_after_write(self, what: str) -> None:
         """DDL, FLUSH and the like commit by themselves, which a transaction with writes cannot be part of."""
         if self.has_written:

@@ -204,3 +204,33 @@ def test_begin_in_sql_with_autocommit_on(manual: adbc.Connection, world: World, 
     with pytest.raises(Refused) as failed:
         client.run("COMMIT")
     assert failed.value.sqlstate == "25P01"
+
+
+def test_after_ddl_that_commits_by_itself_a_transaction_sees_it(manual: adbc.Connection, root: InProcess) -> None:
+    """A transaction that has only read begins anew behind a statement that commits by itself."""
+    assert run(manual, "SELECT count(*) FROM t") == [(2,)]
+    run(manual, "CREATE TABLE later (id BIGINT PRIMARY KEY)")
+    run(manual, "INSERT INTO later VALUES (1)")
+    assert run(manual, "SELECT * FROM later") == [(1,)]
+    manual.rollback()
+    assert run(manual, "SELECT count(*) FROM later") == [(0,)]
+    with manual.cursor() as cursor:
+        cursor.adbc_ingest("loaded", pa.table({"a": [1]}), mode="create")
+    assert run(manual, "SELECT * FROM loaded") == [(1,)]
+    run(manual, "INSERT INTO later VALUES (2)")
+    with pytest.raises(Exception, match="25001"):
+        run(manual, "DROP TABLE loaded")
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_parameters_of_a_write_with_returning(world: World, root: InProcess, autocommit: bool) -> None:
+    root.run("CREATE TABLE r (id BIGINT PRIMARY KEY, v TEXT)")
+    connection = connect(world, autocommit=autocommit)
+    assert run(connection, "INSERT INTO r VALUES (?, ?), (?, ?) RETURNING id, v", (1, "a", 2, "b")) == [(1, "a"), (2, "b")]
+    assert run(connection, "UPDATE r SET v = ? WHERE id = ? RETURNING v", ("c", 2)) == [("c",)]
+    assert run(connection, "DELETE FROM r WHERE v = ? RETURNING id", ("a",)) == [(1,)]
+    merge = "MERGE INTO r USING (SELECT ? AS id) AS s ON r.id = s.id WHEN MATCHED THEN DELETE RETURNING id"
+    assert run(connection, merge, (2,)) == [(2,)]
+    with pytest.raises(Exception, match="07001"):
+        run(connection, "INSERT INTO r VALUES (?, ?) RETURNING id", (1,))
+    assert run(connection, "EXPLAIN SELECT * FROM r WHERE id = ?", (1,))

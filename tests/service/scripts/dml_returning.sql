@@ -52,6 +52,13 @@ MERGE INTO t USING (SELECT 1 AS id, 1 AS v UNION ALL SELECT 9, 9) AS s ON t.id =
 9 | 9
 1 | 1
 
+# A row that it deletes is shown as it was, as DELETE shows it.
+MERGE INTO t USING (SELECT 9 AS id) AS s ON t.id = s.id WHEN MATCHED THEN DELETE RETURNING id, v;
+----
+9 | 9
+
+INSERT INTO t (id, v) VALUES (9, 9);
+
 # It may ask other tables.
 CREATE TABLE seen (n INT PRIMARY KEY);
 UPDATE t SET v = 0 WHERE id = 9 RETURNING (SELECT count(*) FROM seen) AS n, v;

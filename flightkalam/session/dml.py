@@ -216,7 +216,8 @@ def assigned_columns(table: Table, assignments: Sequence[s.Assignment]) -> dict[
     return out
 
 
-def update(e: Execution, statement: s.Update) -> Written:
+def update(e: Execution, statement: s.Update, inputs: reads.Inputs | None = None) -> Written:
+    """:param inputs: tables that the statement's text names beside those of the catalog."""
     target = target_of(e, statement.table, statement.alias)
     writes.refuse_update(target.table)
     assigned = assigned_columns(target.table, statement.assignments)
@@ -228,7 +229,7 @@ def update(e: Execution, statement: s.Update) -> Written:
             target, assigned, source, statement.where, joined=joined, asks=asks
         )
 
-    return settle(e, target.table, lambda e: _updated(e, target.table, query, assigned))
+    return settle(e, target.table, lambda e: _updated(e, target.table, query, assigned, inputs))
 
 
 def _update_query(
@@ -301,14 +302,16 @@ def with_text(clause: s.Slice | None) -> str:
 Query = Callable[[bool], str]  # given whether it shall ask for positions
 
 
-def _find(e: Execution, table: Table, query: Query) -> Found:
+def _find(e: Execution, table: Table, query: Query, inputs: reads.Inputs | None) -> Found:
     asks = may_ask(e, table, query(False))
-    return find(e, query(asks), positions=asks)
+    return find(e, query(asks), inputs, positions=asks)
 
 
-def _updated(e: Execution, table: Table, query: Query, assigned: dict[int, str | None]) -> Change:
+def _updated(
+    e: Execution, table: Table, query: Query, assigned: dict[int, str | None], inputs: reads.Inputs | None
+) -> Change:
     """Run an update's query and make versions of its rows."""
-    answer = _find(e, table, query)
+    answer = _find(e, table, query, inputs)
     found = answer.rows
     old_names = [plain(old_cell(c) if c.id in assigned else new_cell(c)) for c in table.schema.key_columns]
     old = key_table(table, [found.column(name) for name in old_names])
@@ -388,7 +391,8 @@ def storage_rows(table: Table, found: pa.Table, names: Sequence[str]) -> pa.Tabl
 # -- DELETE, TRUNCATE -------------------------------------------------------------------------------------------------
 
 
-def delete(e: Execution, statement: s.Delete) -> Written:
+def delete(e: Execution, statement: s.Delete, inputs: reads.Inputs | None = None) -> Written:
+    """:param inputs: as for `update`."""
     target = target_of(e, statement.table, statement.alias)
     source = target.reference + (f", {statement.using.text}\n" if statement.using is not None else "")
     whole = statement.returning is not None
@@ -396,7 +400,7 @@ def delete(e: Execution, statement: s.Delete) -> Written:
     def query(asks: bool) -> str:
         return with_text(statement.with_clause) + _delete_query(target, source, statement.where, whole, asks)
 
-    return settle(e, target.table, lambda e: _deleted(e, target.table, query, whole))
+    return settle(e, target.table, lambda e: _deleted(e, target.table, query, whole, inputs))
 
 
 def truncate(e: Execution, statement: s.Truncate) -> Written:
@@ -416,8 +420,8 @@ def _delete_query(target: Target, source: str, where: s.Slice | None, whole: boo
     return f"SELECT {', '.join(cells)} FROM {source}{_condition(target, where, source)}"
 
 
-def _deleted(e: Execution, table: Table, query: Query, whole: bool) -> Change:
-    answer = _find(e, table, query)
+def _deleted(e: Execution, table: Table, query: Query, whole: bool, inputs: reads.Inputs | None = None) -> Change:
+    answer = _find(e, table, query, inputs)
     found = _each_once(table, answer.rows)
     keys = key_table(table, [found.column(new_name(c)) for c in table.schema.key_columns])
     returned = table.schema.storage.empty_table()

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from flightkalam.auth.identity import Identity
+from flightkalam.catalog.state import split_name
 from flightkalam.errors import BadRequest, Conflict, InvalidValue, MalformedAsUser, Unsupported
+from flightkalam.model.schema import Table
 from flightkalam.query import params
 from flightkalam.query.params import Literal
-from flightkalam.session import dml, keyed, statements, writes
+from flightkalam.session import dml, keyed, many, reads, statements, writes
 from flightkalam.session import ingest as ingest_
 from flightkalam.session.acts import AUDITED, HERE, Act, For, Origin, joined, subject_of
 from flightkalam.session.execution import Execution
@@ -162,13 +164,20 @@ class Runner:
                 announced = keyed.schema(e, short)
             if announced is not None:
                 return announced
-        literals = [params.NULL] * parameter_count(text) if prepared else _one_row(text, bound)
-        if not isinstance(statement, s.Query) and literals:
-            statement, literals = self.parse(substitute_params(text, [v.sql for v in literals])), []
+        values = [params.NULL] * parameter_count(text) if prepared else _one_row(text, bound)
+        statement, literals = self._substituted(statement, text, values)
         make = statements.row_of(statement).schema
         assert make is not None, "a statement with rows has a schema"
         with self._execution(statement, literals) as e:
             return make(e, statement)
+
+    def _substituted(
+        self, statement: s.Statement, text: str, literals: Sequence[Literal]
+    ) -> tuple[s.Statement, Sequence[Literal]]:
+        """Only a query is planned with parameters; of other statements the text takes their values in."""
+        if isinstance(statement, s.Query) or not literals:
+            return statement, literals
+        return self.parse(substitute_params(text, [v.sql for v in literals])), ()
 
     # -- executing ---------------------------------------------------------------------------------------------
 
@@ -202,9 +211,12 @@ class Runner:
         ):  # it would wait for the transaction's own snapshot to go
             raise Unsupported("ERASE and PURGE cannot run in a transaction; COMMIT or ROLLBACK first", sqlstate="25001")
         with self.transaction.lock:
-            if not isinstance(statement, _IN_TRANSACTION) and not _only_looks(statement):
+            apart = not isinstance(statement, _IN_TRANSACTION) and not _only_looks(statement)
+            if apart:
                 self.transaction.refuse_after_write(statements.spoken(type(statement)))
             yield
+            if apart:
+                self.transaction.begin_anew()
 
     def rows(self, text: str, bound: pa.Table | None = None) -> tuple[Rows, Execution | None]:
         """Run a statement that answers with rows; close the execution after the last of them."""
@@ -220,9 +232,7 @@ class Runner:
         return rows, e
 
     def _rows(self, statement: s.Statement, text: str, bound: pa.Table | None) -> tuple[Rows, Execution]:
-        literals = _one_row(text, bound)
-        if not isinstance(statement, s.Query) and literals:
-            statement, literals = self.parse(substitute_params(text, [v.sql for v in literals])), []
+        statement, literals = self._substituted(statement, text, _one_row(text, bound))
         run = statements.row_of(statement).rows
         if run is None:
             raise BadRequest("the statement returns no rows; run it as an update")
@@ -311,6 +321,9 @@ class Runner:
         short = self._keyed(statement, text, bound)
         if short is not None and statements.row_of(statement).count is not None:
             return self._counted(statement, lambda e: _short_count(e, short, lambda: self._count_of(e, text, bound)))
+        done = self._update_joined(text, statement, bound)
+        if done is not None:
+            return done
         texts = [substitute_params(text, [v.sql for v in row]) for row in params.rows_of(bound)]
         if len(texts) == 1:
             return self.update(texts[0])
@@ -318,6 +331,21 @@ class Runner:
             with self.transaction.all_or_nothing():
                 return sum(self.update(t) for t in texts)
         return self._tried(lambda inside: sum(inside.update(t) for t in texts))
+
+    def _update_joined(self, text: str, statement: s.Statement, bound: pa.Table) -> int | None:
+        """Many rows of parameters for a statement by key, as one statement; None where that would not mean the same."""
+        found = self.parts.keyed.get(text) if isinstance(statement, _KEYED) and bound.num_rows >= many.FEWEST else None
+        if found is None or found.action == "select" or found.output != () or _SECRETS.search(text):
+            return None
+        with self._execution(statement) as e:
+            table = e.state.find(*split_name(found.parts, e.namespace))
+        if not isinstance(table, Table) or not many.joins(found, table, bound):
+            return None
+        over = many.joined(self.parse(substitute_params(text, many.quoted(bound.num_columns))))
+        inputs = {reads.PARAMETERS: bound.rename_columns(many.names(bound.num_columns))}
+        if isinstance(over, s.Update):
+            return self._counted(over, lambda e: dml.update(e, over, inputs).count)
+        return self._counted(over, lambda e: dml.delete(e, over, inputs).count)
 
     def _count_of(self, e: Execution, text: str, bound: pa.Table) -> int:
         """Run an update with one row of parameters in an execution that has begun."""

@@ -158,7 +158,7 @@ def _direct(
     taken: list[int] = []
     for value, column in zip(row, targets, strict=False):
         place = None if isinstance(value, s.Default) else places.get(value.text.strip("() "))
-        if place is None or not _fits_directly(parameters.schema.field(place).type, column):
+        if place is None or not fits_directly(parameters.schema.field(place).type, column):
             return None
         taken.append(place)
     if len(row) != len(targets) or taken != list(range(parameters.num_columns)):
@@ -167,7 +167,7 @@ def _direct(
     return Arriving(e, table, pa.schema(fields))
 
 
-def _fits_directly(type_: pa.DataType, column: Column) -> bool:
+def fits_directly(type_: pa.DataType, column: Column) -> bool:
     same = _SAME.get(column.type.kind)
     return pa.types.is_null(type_) or (same is not None and same(type_))
 

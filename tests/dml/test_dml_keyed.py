@@ -114,7 +114,7 @@ def _run(client: InProcess, sql: str, bound: pa.Table | None = None) -> Answer |
 def _shape(answer: Answer | Refused) -> Any:
     if isinstance(answer, Refused):
         # Which of several values a cast complains of depends on the order in which the engine meets them.
-        return (answer.sqlstate, re.sub(r'"[^"]*"', '"…"', answer.message))
+        return (answer.sqlstate, re.sub(r"\"[^\"]*\"|'[^']*'", "…", answer.message))
     if answer.rows is None:
         return answer.count
     return (answer.rows.schema, str(answer.rows.to_pylist()))  # NaN equals itself as text

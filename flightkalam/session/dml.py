@@ -307,9 +307,7 @@ def _find(e: Execution, table: Table, query: Query, inputs: reads.Inputs | None)
     return find(e, query(asks), inputs, positions=asks)
 
 
-def _updated(
-    e: Execution, table: Table, query: Query, assigned: dict[int, str | None], inputs: reads.Inputs | None
-) -> Change:
+def _updated(e: Execution, table: Table, query: Query, assigned: dict[int, str | None], inputs: reads.Inputs | None) -> Change:
     """Run an update's query and make versions of its rows."""
     answer = _find(e, table, query, inputs)
     found = answer.rows

@@ -24,7 +24,7 @@ DOCUMENTS = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SERVES = re.compile(r"\b(?:make serve|flightkalam serve)\b")
 # What the documentation calls the server of its reader.
-URI, PORT, BACKUPS = "grpc://127.0.0.1:31337", "31337", "flightkalam-data/backups"
+HOST, PORT, BACKUPS = "127.0.0.1:31337", "31337", "flightkalam-data/backups"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def test_a_reader_can_follow_the_document(
 
 def run_python(text: str, server: LiveServer, names: dict[str, object]) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(text.replace(URI, server.uri), "<documentation>", "exec"), names)
+        exec(compile(text.replace(HOST, server.uri.removeprefix("grpc://")), "<documentation>", "exec"), names)
 
 
 def run_shell(text: str, server: LiveServer, folder: Path, environment: dict[str, str]) -> None:

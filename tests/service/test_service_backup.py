@@ -13,6 +13,7 @@ from kalam_world import InProcess, Refused, World
 from typer.testing import CliRunner
 
 from flightkalam import failpoints
+from flightkalam.app import _upkeep
 from flightkalam.auth.identity import Role
 from flightkalam.cli.commands import cli
 from flightkalam.errors import ConfigError, DataCorrupted
@@ -205,7 +206,7 @@ def test_readers_and_flushes_do_not_take_files_from_under_it(filled: World, tmp_
 
     def settle() -> None:
         # A job would wait for the one that runs: call what it calls.
-        upkeep = filled.kalam.parts.jobs._executors["flush"].__self__  # type: ignore[attr-defined]
+        upkeep = _upkeep(filled.kalam.parts)
         for t in filled.kalam.parts.catalog.state.tables.values():
             for scope in filled.kalam.parts.scopes.of_table(t):
                 upkeep.flusher.flush(t, scope.owner)

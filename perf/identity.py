@@ -30,7 +30,7 @@ from flightkalam.session import Session
 from flightkalam.session.execution import Execution
 from flightkalam.session.reads import relation
 from flightkalam.session.results import Results
-from flightkalam.table.mutate import Mutation
+from flightkalam.table.mutation import Mutation
 from perf import data, servers
 from perf.result import Result, Step, Target, in_blocks, spread
 from perf.world import World

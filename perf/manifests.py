@@ -27,7 +27,7 @@ from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table
 from flightkalam.storage.kv import Batch, Store
 from flightkalam.table import recovery
-from flightkalam.table.mutate import Mutation
+from flightkalam.table.mutation import Mutation
 from perf.inside import LEFT_ALONE, Inside
 from perf.result import Result, Target, interleaved, median, spread, timed
 from perf.world import World

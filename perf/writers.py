@@ -3,7 +3,8 @@
 one_record          ten sessions in this process add one to the same row by its key
 one_record_engine   the same by an expression that only the engine computes
 one_record_adbc     the first over the wire, ten connections
-door                thirty-two threads hand ready rows of distinct keys to the commit door: no SQL, no wire
+door                thirty-two threads hand ready rows of distinct keys to the commit door: no SQL, no wire; in the note the
+                    same threads with the log alone, which is the limit
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
-from flightkalam.table.mutate import Mutation
+from flightkalam.storage.kv import Batch, Store
+from flightkalam.table.mutate import LAST_SEQ
+from flightkalam.table.mutation import Mutation
 from perf import servers
 from perf.inside import LEFT_ALONE, Inside
 from perf.result import Result, Step, Target, median, spread
@@ -81,7 +85,29 @@ def measure_door(world: World) -> Result:
 
         result, done = _beside_one(world, DOOR, [ready(i * each) for i in range(_DOOR_WRITERS)], 3.0)
         _check(inside.run("SELECT count(*) AS n FROM entered").column("n")[0].as_py(), done)
-    return result
+    limit, _ = _log_alone(world)
+    return replace(result, note=f"{result.note}; the log alone {limit.ours:,.0f} writes/s, {limit.ratio:.2g} × one writer")
+
+
+def _log_alone(world: World) -> tuple[Result, int]:
+    """As many bytes for each write, and nothing else: what the group commit itself gives here."""
+    store = Store(world.folder / "log-alone")
+
+    def ready(i: int) -> Step:
+        keys = iter(range(1 << 62))
+
+        def write() -> None:
+            batch = Batch()
+            batch.put("log", b"%d/%d" % (i, next(keys)), bytes(400))
+            batch.put("meta", LAST_SEQ, bytes(8))
+            store.commit(batch)
+
+        return write
+
+    try:
+        return _beside_one(world, "log alone", [ready(i) for i in range(_DOOR_WRITERS)], 3.0)
+    finally:
+        store.close()
 
 
 def _check(found: int, expected: int) -> None:

@@ -21,7 +21,8 @@ from flightkalam.clock import Clock
 from flightkalam.errors import Cancelled, Conflict
 from flightkalam.model.predicate import Compare
 from flightkalam.model.schema import DELETED, Column, Table
-from flightkalam.table.mutate import Mutation, Writer
+from flightkalam.table.mutate import Writer
+from flightkalam.table.mutation import Mutation
 from flightkalam.table.scan import scan
 from flightkalam.table.scopes import Scopes
 from flightkalam.table.snapshot import Snapshot

@@ -28,7 +28,7 @@ from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipt
 from flightkalam.sql import statements as s
 from flightkalam.storage.kv import Batch
-from flightkalam.table.mutate import Extra
+from flightkalam.table.mutation import Extra
 
 HEADER = "x-kalam-as-user"
 OPTION = "as_user"
@@ -162,6 +162,7 @@ class Act:
 
         :raises AccessDenied: the subject is not what they were when the statement began; nothing is written.
         """
+        self._recorded = False  # a commit may be tried with others first, and then alone
         self.reconfirm()
         if self.audited:
             self.log.extend(batch, [self.entry(Outcome.SUCCESS, **({} if rows is None else {"rows": rows}))])

@@ -32,7 +32,7 @@ from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.session.writes import Written
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
-from flightkalam.table.mutate import HeadMoved, Mutation, OnConflict, check_rows, duplicate_key, last_or_first
+from flightkalam.table.mutation import HeadMoved, Mutation, OnConflict, check_rows, duplicate_key, last_or_first
 from flightkalam.table.positions import Positions
 from flightkalam.table.staging import Staged, stage
 

@@ -24,7 +24,7 @@ from flightkalam.session.receipts import Receipt
 from flightkalam.session.transactions import Transaction
 from flightkalam.sql.statements import Name
 from flightkalam.storage.kv import Batch
-from flightkalam.table.mutate import Extra
+from flightkalam.table.mutation import Extra
 from flightkalam.table.snapshot import Snapshot
 
 

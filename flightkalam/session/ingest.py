@@ -22,7 +22,7 @@ from flightkalam.session import ddl, dml, writes
 from flightkalam.session.arriving import Arriving, refuse_system_columns
 from flightkalam.session.execution import Execution
 from flightkalam.session.intake import Intake
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 
 KEY_HEADER = "x-kalam-primary-key"
 CONFLICT_HEADER = "x-kalam-on-conflict"

@@ -26,7 +26,7 @@ from flightkalam.session.writes import Written
 from flightkalam.sql.keyed import Constant, Keyed, Sum, same_name
 from flightkalam.sql.statements import Ident
 from flightkalam.table import keyed as rows_by_key
-from flightkalam.table.mutate import check_rows
+from flightkalam.table.mutation import check_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from flightkalam.session.transactions import Transaction
 from flightkalam.sql import parse
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import referenced_params, substitute_params
-from flightkalam.table.mutate import SchemaMoved
+from flightkalam.table.mutation import SchemaMoved
 from flightkalam.table.scopes import TableGone
 
 SESSION_STATEMENTS = (s.Use, s.Set, s.Reset)

@@ -21,7 +21,8 @@ from flightkalam.model.schema import Table
 from flightkalam.session.acts import Attempts
 from flightkalam.session.parts import Parts
 from flightkalam.table.door import CommitDoor
-from flightkalam.table.mutate import Committed, Extra, Writer
+from flightkalam.table.mutate import Writer
+from flightkalam.table.mutation import Committed, Extra
 from flightkalam.table.overlay import Overlay
 
 

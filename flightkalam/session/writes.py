@@ -34,7 +34,7 @@ from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
 from flightkalam.storage.kv import Batch
-from flightkalam.table.mutate import Committed, Mutation, OnConflict, SchemaMoved, duplicate_key, last_or_first
+from flightkalam.table.mutation import Committed, Mutation, OnConflict, SchemaMoved, duplicate_key, last_or_first
 from flightkalam.table.scan import Figures, ScanPlan
 from flightkalam.table.staging import Staged
 

@@ -18,7 +18,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,15 @@ class Store:
         woken.acquire()
         if self._synced < position:
             self._check_failed()
+
+    def wake_at(self, position: int, sleeping: Sequence[threading.Lock]) -> None:
+        """Release held locks once everything up to `position` is durable, or the disk has failed: `wait` then says which."""
+        with self._lock:
+            if self._synced < position and self._failed is None:
+                self._waiting.extend((position, woken) for woken in sleeping)
+                return
+        for woken in sleeping:
+            woken.release()
 
     def commit(self, batch: Batch) -> None:
         """Write atomically and durably."""

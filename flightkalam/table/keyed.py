@@ -25,7 +25,8 @@ from flightkalam.model.keys import I64, Probe
 from flightkalam.model.predicate import comparable
 from flightkalam.model.schema import DELETED, SEQ, Table, TableSchema
 from flightkalam.table.locate import Located
-from flightkalam.table.mutate import Committed, Extra, Mutation, Writer
+from flightkalam.table.mutate import Writer
+from flightkalam.table.mutation import Committed, Extra, Mutation
 from flightkalam.table.scopes import OpenScope, Scopes
 from flightkalam.table.snapshot import Snapshot
 

@@ -74,9 +74,14 @@ def place(scopes: Scopes, scope: OpenScope, state: ScopeState, schema: TableSche
     return Placed(state.layout, tuple(found))
 
 
+def few(keys: int) -> bool:
+    """Whether so many keys are looked for with the scope's lock held, and nothing of it before."""
+    return keys < _ALONE
+
+
 def placed_ahead(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe) -> Placed | None:
     """What can be done before the scope's lock: reading and matching the keys of the cold rows."""
-    if len(probe) < _ALONE:
+    if few(len(probe)):
         return None
     with scopes.door.pinned():  # before the state is taken: its files stay
         return place(scopes, scope, scope.state, schema, probe)

@@ -8,95 +8,63 @@ waits until that head is durable.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flightkalam import failpoints
 from flightkalam.clock import id_after
-from flightkalam.errors import Conflict, DuplicateKey, KalamError, NotNullViolation
+from flightkalam.errors import Conflict, DuplicateKey, InternalError, KalamError
 from flightkalam.hot import log
 from flightkalam.hot.rows import cold_marks, hot_marks
 from flightkalam.hot.segments import SegmentWriter, file_of
 from flightkalam.hot.store import apply, batch_schema
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import Probe, combined, first_duplicate, key_hashes, key_text
-from flightkalam.model.schema import DELETED, Table, TableKind, TableSchema
+from flightkalam.model.schema import DELETED, Table, TableKind
 from flightkalam.storage.kv import Batch
 from flightkalam.table import stream
-from flightkalam.table.locate import Located, Placed, locate, placed_ahead
+from flightkalam.table.line import Member
+from flightkalam.table.locate import Located, Placed, few, locate, placed_ahead
+from flightkalam.table.mutation import (
+    Committed,
+    Extra,
+    HeadMoved,
+    Mutation,
+    OnConflict,
+    SchemaMoved,
+    check_rows,
+    duplicate_key,
+    key_of,
+    last_or_first,
+)
 from flightkalam.table.positions import Positions, located
 from flightkalam.table.scopes import OpenScope, Scopes
 from flightkalam.table.stream import Removal
 
 LAST_SEQ = b"last_seq"
-
-
-# Adds to the atomic batch, given how many versions it holds.
-Extra = Callable[[Batch, int], None]
+_FEW_KEYS = 32  # rows of a shared commit where there are cold rows: so many keys are asked of filters, and no batch is read
+_MANY = 4_096  # rows of a shared commit elsewhere
 
 
 # A context for one step by its name.
 Spent = Callable[[str], AbstractContextManager[None]]
 
 
-class OnConflict(Enum):
-    """What happens to a new row whose key is visible."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A write that stands in line."""
 
-    ERROR = "error"
-    IGNORE = "ignore"
-    UPDATE = "update"
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """New versions for one scope.
-
-    :param table: the table as planned; the commit refuses if its schema has changed since.
-    :param rows: every stored column in storage types, in schema order; `_deleted` last when some are tombstones.
-    :param segment: name of the segment file that holds exactly these rows, for a large write.
-    :param fresh_keys: the keys were drawn for these rows, so that nothing can hold them already.
-    :param supersedes: bool[rows]; rows that may take the place of a visible one whatever `on_conflict` says, because the
-        statement found it there.
-    :param snapshot: the watermark of the transaction that wrote the rows; a key with a newer version is a conflict.
-    :param base: int64[rows]: `_seq` of the row that the transaction found there, 0 where it found none.
-    :param at: where the rows sit that these supersede, each of them, as the statement found it.
-    """
-
-    table: Table
-    owner: str | None
-    rows: pa.Table
-    segment: str | None = None
-    on_conflict: OnConflict = OnConflict.ERROR
-    fresh_keys: bool = False
-    supersedes: npt.NDArray[np.bool_] | None = None
-    snapshot: int | None = None
-    base: npt.NDArray[np.int64] | None = None
-    at: Positions | None = None
+    mutation: Mutation
+    extra: Extra | None
 
 
-@dataclass(frozen=True)
-class Committed:
-    """What a commit did: versions written per mutation, and the position to wait for (already waited for)."""
-
-    rows: tuple[int, ...]
-    first_seq: int
-    tables: tuple[pa.Table, ...]  # what was written, per mutation
-    segments: frozenset[str]  # segment files that the log now names
-
-
-class HeadMoved(Exception):
-    """The scope has newer versions than the statement has seen: run it again, alone."""
-
-
-class SchemaMoved(Conflict):
-    """The table changed between plan and commit: plan again."""
+_Member = Member[_Asked, Committed]
 
 
 @dataclass(frozen=True)
@@ -136,20 +104,6 @@ class _Decided:
     removal: Removal | None = None
 
 
-def check_rows(table: Table, rows: pa.Table) -> None:
-    """:raises NotNullViolation: a NULL where the table allows none (T-21)."""
-    if DELETED in rows.schema.names:  # a tombstone holds the key alone
-        rows = rows.filter(pc.invert(rows.column(DELETED)))
-    for column in table.schema.columns:
-        if column.not_null and rows.column(column.name).null_count:
-            raise NotNullViolation(f'null value in column "{column.name}" of table "{table.qualified}", which is NOT NULL')
-
-
-def duplicate_key(table: Table, columns: Sequence[pa.Array], row: int) -> DuplicateKey:
-    names = ", ".join(c.name for c in table.schema.key_columns)
-    return DuplicateKey(f'duplicate key in table "{table.qualified}": ({names}) = {key_text(columns, row)} already exists')
-
-
 class Writer:
     """Commits mutations."""
 
@@ -173,8 +127,100 @@ class Writer:
         :raises SchemaMoved: a table changed or went since it was planned; nothing was written.
         :raises HeadMoved: a scope has versions newer than `seen`; nothing was written.
         """
+        if seen is None and len(mutations) == 1 and _shares(mutations[0]):
+            scope = self._scopes.open(mutations[0].table, mutations[0].owner)
+            if scope.alone != threading.get_ident():
+                return self._write_in_line(scope, _Asked(mutations[0], extra))
         with self._scrapped() as made:
             return self._write(mutations, extra, seen, made)
+
+    # -- small writes, in line ---------------------------------------------------------------------------------
+
+    def _write_in_line(self, scope: OpenScope, asked: _Asked) -> Committed:
+        check_rows(asked.mutation.table, asked.mutation.rows)
+        failpoints.hit("write.ready")
+        member: _Member = Member(asked)
+        scope.line.join(member)
+        if member.leads:
+            self._lead(scope, member)
+        self._door.wait(member.position)
+        done = member.outcome()
+        failpoints.hit("write.durable")
+        return done
+
+    def _lead(self, scope: OpenScope, leader: _Member) -> None:
+        """Settle those in line and have them woken, each once, when that is durable."""
+        group = [leader]
+        try:
+            with scope.lock:
+                group = scope.line.take()
+                for members in _alike(group, _FEW_KEYS if scope.state.manifest.batches else _MANY):
+                    if len(members) == 1 or not self._settle_as_one(scope, members):
+                        for member in members:
+                            self._settle(member)
+        finally:
+            scope.line.leave(leader)
+            for member in group:
+                if not member.settled:
+                    member.error = InternalError("the write was interrupted")
+            self._door.store.wake_at(max(m.position for m in group), [m.woken for m in group if m is not leader])
+        failpoints.hit("write.appended")
+
+    def _settle_as_one(self, scope: OpenScope, members: list[_Member]) -> bool:
+        """Commit the rows of all as those of one write, if no key is in the way of another, or taken.
+
+        :return: False when nothing was done: each has to learn for itself what is wrong.
+        """
+        head = scope.head
+        try:
+            mutation = replace(members[0].asked.mutation, rows=pa.concat_tables([m.asked.mutation.rows for m in members]))
+            decided = self._decide_as_one(mutation, scope)
+            if decided is None:
+                return False
+            self._door.store.require_space(len(decided.payload.body))
+            failpoints.hit("write.together")
+            position, first = self._commit([decided], _every_extra(members))
+        except Exception as e:
+            if scope.head == head:
+                return False
+            for m in members:  # the outcome is unknown: nobody may try again
+                m.error = e
+            return True
+        for m in members:
+            rows = m.asked.mutation.rows
+            m.position, m.done = position, Committed((rows.num_rows,), first, (rows,), frozenset())
+            first = id_after(first, rows.num_rows)
+        return True
+
+    def _decide_as_one(self, mutation: Mutation, scope: OpenScope) -> _Decided | None:
+        """None when the keys meet each other, or one of them may have to be refused or left out."""
+        if mutation.fresh_keys:
+            return _Decided(mutation, scope, _payload(mutation), None, log.no_hot_marks(), log.no_cold_marks())
+        schema = mutation.table.schema
+        probe = Probe.of(key_of(schema, mutation.rows))
+        if probe.meets_itself:
+            return None
+        with self._spent("locate"):
+            found = locate(self._scopes, scope, schema, probe)
+        if mutation.on_conflict is not OnConflict.UPDATE and found.visible.any():
+            return None
+        return _marked(mutation, scope, _payload(mutation), probe, found)
+
+    def _settle(self, member: _Member) -> None:
+        """Commit or refuse one write.  Call with the scope's lock held."""
+        try:
+            ready = self._ready(member.asked.mutation, [])
+            self._door.store.require_space(len(ready.payload.body))
+            member.position = self._door.store.appended  # a refusal depends on the head too
+            decided = self._decide(ready, [])
+            failpoints.hit("write.decided")
+            member.position, first = self._commit([decided], member.asked.extra)
+            rows = decided.mutation.rows
+            member.done = Committed((rows.num_rows,), first, (rows,), frozenset())
+        except Exception as e:
+            member.error = e
+
+    # -- any write ---------------------------------------------------------------------------------------------
 
     def _write(self, mutations: Sequence[Mutation], extra: Extra | None, seen: int | None, made: list[str]) -> Committed:
         ready = [self._ready(m, made) for m in mutations]
@@ -221,7 +267,7 @@ class Writer:
 
     def refuse_conflict(self, mutation: Mutation) -> None:
         """Say at the statement what COMMIT would say: somebody else has committed a newer version of one of the keys."""
-        probe = Probe.of(_key(mutation.table.schema, mutation.rows))
+        probe = Probe.of(key_of(mutation.table.schema, mutation.rows))
         scope = self._scopes.open(mutation.table, mutation.owner)
         with scope.lock:
             head = self._door.store.appended
@@ -244,8 +290,12 @@ class Writer:
         scope.turns.add(turn)
         try:
             with scope.lock:
-                self._door.wait(self._door.store.appended)
-                yield
+                before, scope.alone = scope.alone, threading.get_ident()
+                try:
+                    self._door.wait(self._door.store.appended)
+                    yield
+                finally:
+                    scope.alone = before
         finally:
             scope.turns.discard(turn)
 
@@ -299,7 +349,7 @@ class Writer:
         check_rows(mutation.table, mutation.rows)
         if mutation.fresh_keys or mutation.at is not None:
             return mutation, None
-        columns = _key(mutation.table.schema, mutation.rows)
+        columns = key_of(mutation.table.schema, mutation.rows)
         probe = Probe.of(columns)
         twice = first_duplicate(key_hashes(columns), columns) if probe.meets_itself else None
         if twice is None:
@@ -312,7 +362,7 @@ class Writer:
             )
         kept = last_or_first(mutation.rows, columns, keep_last=mutation.on_conflict is OnConflict.UPDATE)
         mutation = self._restaged(mutation, kept, made)
-        return mutation, Probe.of(_key(mutation.table.schema, kept))
+        return mutation, Probe.of(key_of(mutation.table.schema, kept))
 
     def _restaged(self, mutation: Mutation, rows: pa.Table, made: list[str]) -> Mutation:
         """The mutation with some of its rows left out; what lay in a segment file gets another, noted in `made`."""
@@ -361,7 +411,7 @@ class Writer:
         if at.layout == scope.state.layout:
             return located(self._scopes, scope, at)
         schema = mutation.table.schema
-        found = locate(self._scopes, scope, schema, Probe.of(_key(schema, mutation.rows)))
+        found = locate(self._scopes, scope, schema, Probe.of(key_of(schema, mutation.rows)))
         assert found.visible.all(), "what no writer has touched since the statement found it is still there"
         return found
 
@@ -459,17 +509,46 @@ class Writer:
         return position, first
 
 
-def _key(schema: TableSchema, rows: pa.Table) -> list[pa.Array]:
-    return [combined(rows.column(c.name)) for c in schema.key_columns]
+def _shares(mutation: Mutation) -> bool:
+    """Whether a write may become part of a commit with others: a few plain rows that depend on nothing but their keys."""
+    return (
+        few(mutation.rows.num_rows)
+        and mutation.segment is None
+        and mutation.supersedes is None
+        and mutation.snapshot is None
+        and mutation.at is None
+        and mutation.table.kind is not TableKind.STREAM
+    )
 
 
-def last_or_first(rows: pa.Table, columns: Sequence[pa.Array], *, keep_last: bool) -> pa.Table:
-    """Drop all but the first or last row of each key, keeping the order."""
-    names = [f"k{i}" for i in range(len(columns))]
-    keys = pa.table([*columns, pa.array(np.arange(rows.num_rows))], names=[*names, "row"])
-    how = "max" if keep_last else "min"
-    kept = keys.group_by(names).aggregate([("row", how)]).column(f"row_{how}")
-    return rows.take(pa.array(np.sort(kept.to_numpy())))
+def _alike(group: list[_Member], most: int) -> list[list[_Member]]:
+    """The members whose rows can be one table, those who came first in front.
+
+    :param most: rows of such a table.
+    """
+    if len(group) == 1:
+        return [group]
+    parts: list[list[_Member]] = []
+    open_: dict[object, tuple[list[_Member], int]] = {}
+    for member in group:
+        m = member.asked.mutation
+        kind = (m.table.schema.version, m.on_conflict, m.fresh_keys, m.rows.num_columns)
+        part, rows = open_.get(kind, ([], most))
+        if rows + m.rows.num_rows > most:
+            part, rows = [], 0
+            parts.append(part)
+        part.append(member)
+        open_[kind] = part, rows + m.rows.num_rows
+    return parts
+
+
+def _every_extra(members: list[_Member]) -> Extra:
+    def extra(batch: Batch, _: int) -> None:
+        for m in members:
+            if m.asked.extra is not None:
+                m.asked.extra(batch, m.asked.mutation.rows.num_rows)
+
+    return extra
 
 
 def _marked(mutation: Mutation, scope: OpenScope, payload: _Payload, probe: Probe | None, found: Located) -> _Decided:

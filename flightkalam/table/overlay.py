@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from flightkalam.model.keys import I64, combined, matches
 from flightkalam.model.schema import DELETED, SEQ, Table
-from flightkalam.table.mutate import Mutation
+from flightkalam.table.mutation import Mutation
 from flightkalam.table.scan import DirtyBatch, ScanPlan
 from flightkalam.table.snapshot import Snapshot
 

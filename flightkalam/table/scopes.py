@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pyroaring import BitMap
 
@@ -38,6 +39,7 @@ from flightkalam.model.schema import Table
 from flightkalam.table import recovery
 from flightkalam.table.door import CommitDoor
 from flightkalam.table.key_cache import KeyCache
+from flightkalam.table.line import Line
 from flightkalam.telemetry import Counters, logger
 
 log = logger("scopes")
@@ -71,7 +73,7 @@ class OpenScope:
     """A scope in memory.
 
     `lock` is held by a writer from locating its keys to its commit, and by an install.  `installs` keeps flush and compaction
-    of one scope apart; writers never take it.
+    of one scope apart; writers never take it.  Small writes stand in `line`; the head of the line waits for `lock`.
     """
 
     scope: Scope
@@ -81,6 +83,8 @@ class OpenScope:
     installs: threading.Lock = field(default_factory=threading.Lock)
     past: list[ScopeState] = field(default_factory=list)  # oldest first; for readers below state.first_watermark
     turns: set[object] = field(default_factory=set)  # one for each writer that is, or waits to be, alone with the scope
+    line: Line[Any, Any] = field(default_factory=Line)
+    alone: int | None = None  # the thread that keeps other writers out, and holds `lock`
     readers: int = 0
     swept: bool = False  # files that no manifest names have been removed
     fenced: str | None = None  # why nobody may use it any more: another server has taken the files over

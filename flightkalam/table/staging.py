@@ -12,7 +12,7 @@ from flightkalam.hot.segments import SegmentWriter, file_of, open_segment
 from flightkalam.hot.store import batch_schema
 from flightkalam.model.schema import DELETED, Table
 from flightkalam.storage import objects
-from flightkalam.table.mutate import Committed
+from flightkalam.table.mutation import Committed
 
 _DELETED = pa.field(DELETED, pa.bool_(), nullable=False)
 

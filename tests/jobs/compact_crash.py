@@ -24,7 +24,7 @@ from table_world import HandClock, World, shared_table
 from flightkalam import failpoints, telemetry
 from flightkalam.config import LogConfig
 from flightkalam.errors import DiskFull, KalamError
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 
 CRASHED = 9
 # Every place that a compaction passes; the test compares this list with what an undisturbed one passes.

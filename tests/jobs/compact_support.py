@@ -16,7 +16,7 @@ from flightkalam.jobs.compact import Compactor, CompactSettings
 from flightkalam.jobs.compact_policy import Policy
 from flightkalam.model.schema import DELETED, SEQ, Table
 from flightkalam.table.check import check
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 
 HOUR_US = 3_600_000_000
 WEEK_US = 168 * HOUR_US  # the default of DELETED_RETENTION_HOURS

@@ -36,7 +36,7 @@ from flightkalam.jobs.compact import NOTHING
 from flightkalam.jobs.compact_policy import Want
 from flightkalam.model.schema import SEQ, Table
 from flightkalam.storage.kv import Batch
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 from flightkalam.table.scopes import ScopeState
 
 

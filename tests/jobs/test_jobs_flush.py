@@ -23,7 +23,7 @@ from flightkalam.errors import Cancelled, DiskFull, InternalError, KalamError
 from flightkalam.jobs.flush import NOTHING, FlushSettings
 from flightkalam.model.schema import DELETED, SEQ, Table
 from flightkalam.table.check import check
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 
 UPDATE = OnConflict.UPDATE
 

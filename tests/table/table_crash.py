@@ -35,7 +35,7 @@ from flightkalam.model.schema import Column, Table, TableKind
 from flightkalam.model.types import BIGINT, INT, TEXT
 from flightkalam.storage.kv import Batch
 from flightkalam.table.check import check
-from flightkalam.table.mutate import Mutation, OnConflict
+from flightkalam.table.mutation import Mutation, OnConflict
 from flightkalam.table.staging import Staged
 
 CRASHED = 9
@@ -136,6 +136,7 @@ class Workload:
         self.script(self.random.choices(chosen, k=8))
         self.script([self.upsert_staged, self.delete, self.flush, self.write_new, self.drop])
         self.script([self.upsert_all, self.flush, self.upsert_all, self.flush])
+        self.script([self.together, self.flush, self.together])
 
     def script(self, operations: list[Callable[[], None]]) -> None:
         for operation in operations:
@@ -216,6 +217,24 @@ class Workload:
         rows = self.rows(self.random.sample(range(40), 6))
         table = self.made.tables[table_id]
         self.attempt(_puts(table_id, owner, rows), lambda: self.made.world.write(table, rows, owner, OnConflict.UPDATE))
+
+    def together(self) -> None:
+        """Three writers in line: one commit, and if that fails each on its own."""
+        table, keys = self.made.tables[1], self.random.sample(range(40), 6)
+        parts = [self.rows(keys[i : i + 2]) for i in range(0, 6, 2)]
+        changes = [_puts(1, None, rows) for rows in parts]
+        for change in changes:
+            self.note({"begin": change})
+        write = self.made.world.write
+        jobs = [lambda rows=rows: write(table, rows, None, OnConflict.UPDATE) for rows in parts]
+        self.made.world.write_in_line(table, jobs)
+        self.made.world.door.wait(self.made.world.store.appended)
+        now = self.made.state()
+        for change in reversed(changes):
+            done = _applied(now, change) == now
+            self.state = _applied(self.state, change) if done else self.state
+            self.note({"end": done})
+        assert now == self.state, "half of a statement is there"
 
     def upsert_all(self) -> None:
         """Every row of every batch dies, so that older deletion vectors are no longer named."""

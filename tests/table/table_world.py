@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,8 @@ from flightkalam.model.schema import DELETED, FIELD_ID, SEQ, Column, Table, Tabl
 from flightkalam.model.types import BIGINT, INT, TEXT
 from flightkalam.storage.kv import Batch, Store
 from flightkalam.table.door import CommitDoor
-from flightkalam.table.mutate import LAST_SEQ, Committed, Mutation, OnConflict, Writer
+from flightkalam.table.mutate import LAST_SEQ, Writer
+from flightkalam.table.mutation import Committed, Mutation, OnConflict
 from flightkalam.table.scan import scan
 from flightkalam.table.scopes import Scopes
 from flightkalam.table.snapshot import Snapshot
@@ -136,6 +139,41 @@ class World:
     ) -> Committed:
         mutation = Mutation(table, owner, rows_of(table, rows, deleted), None, mode, fresh)
         return self.writer.write([mutation])
+
+    def write_in_line(
+        self,
+        table: Table,
+        jobs: Sequence[Callable[[], object]],
+        owner: str | None = None,
+        alone: Callable[[], object] | None = None,
+    ) -> list[BaseException | None]:
+        """Run writes of one scope in threads, so that they stand in line in this order when the first may begin.
+
+        :param alone: what whoever keeps them waiting does before it lets them.
+        :return: what each raised.
+        """
+        scope = self.scopes.open(table, owner)
+        raised: list[BaseException | None] = [None] * len(jobs)
+
+        def run(i: int) -> None:
+            try:
+                jobs[i]()
+            except BaseException as e:
+                raised[i] = e
+
+        threads = [threading.Thread(target=run, args=(i,)) for i in range(len(jobs))]
+        with self.writer.alone(table, owner):
+            for thread in threads:
+                before = len(scope.line)
+                thread.start()
+                while thread.is_alive() and len(scope.line) == before:
+                    time.sleep(0.0005)
+            if alone is not None:
+                alone()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), "a writer hangs"
+        return raised
 
     def write_staged(
         self, table: Table, rows: Sequence[Mapping[str, Any]], owner: str | None = None, mode: OnConflict = OnConflict.ERROR

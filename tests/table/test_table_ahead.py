@@ -29,7 +29,7 @@ from flightkalam.table import locate as locate_
 from flightkalam.table.check import check
 from flightkalam.table.key_cache import KeyCache
 from flightkalam.table.locate import Located, locate
-from flightkalam.table.mutate import HeadMoved, Mutation, OnConflict
+from flightkalam.table.mutation import HeadMoved, Mutation, OnConflict
 from flightkalam.table.positions import Positions
 
 UPDATE = OnConflict.UPDATE

@@ -16,7 +16,7 @@ from flightkalam.model import types as t
 from flightkalam.model.keys import Probe
 from flightkalam.model.schema import Column, Table, TableKind, TableOptions
 from flightkalam.table.locate import by_filters, candidates
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 from flightkalam.table.scan import Figures, scan
 
 UPDATE = OnConflict.UPDATE

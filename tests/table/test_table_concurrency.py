@@ -17,10 +17,11 @@ from table_world import Row, World, keys_of, newest_versions, plain, seen, seqs_
 from flightkalam import failpoints
 from flightkalam.clock import SystemClock
 from flightkalam.errors import DuplicateKey
+from flightkalam.hot.store import ids_of
 from flightkalam.model.schema import SEQ, Table
 from flightkalam.table.check import check
 from flightkalam.table.door import Pin
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 from flightkalam.table.snapshot import Snapshot
 
 UPDATE = OnConflict.UPDATE
@@ -139,7 +140,7 @@ def test_distinct_keys_are_all_there_in_the_order_of_their_commits(world: World,
     rows = world.see(table)
     assert keys_of(rows) == sorted(k for k, _ in acknowledged)
     assert {(r["k"], r[SEQ]) for r in rows} == set(acknowledged)
-    logged = [loaded.entry.first_seq for loaded in world.log.entries(world.scope(table))]
+    logged = [int(seq) for loaded in world.log.entries(world.scope(table)) for seq in ids_of(loaded.entry)]
     assert logged == sorted(logged) == sorted(seq for _, seq in acknowledged)
     in_step(world, table)
 

@@ -78,6 +78,7 @@ PLACES = (
     "write.decided",
     "write.durable",
     "write.ready",
+    "write.together",
     "write_new.before_append",
 )
 

@@ -24,7 +24,7 @@ from flightkalam.model.schema import DELETED, SEQ, Column, Table, TableKind, fil
 from flightkalam.model.types import BIGINT, BOOLEAN, INT, SMALLINT, TEXT, UUID
 from flightkalam.table.check import check
 from flightkalam.table.door import Pin
-from flightkalam.table.mutate import Mutation, OnConflict
+from flightkalam.table.mutation import Mutation, OnConflict
 from flightkalam.table.snapshot import Snapshot
 
 NOTES, PAIRS = 1, 2

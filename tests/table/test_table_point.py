@@ -17,7 +17,7 @@ from flightkalam.model import types as t
 from flightkalam.model.predicate import comparable
 from flightkalam.model.schema import DELETED, SEQ, Column, Table, TableKind
 from flightkalam.model.types import ColumnType
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 
 UPDATE = OnConflict.UPDATE
 MOMENT = dt.datetime(2024, 2, 29, 23, 59, 59, 999_999)
@@ -86,7 +86,7 @@ def test_a_key_beyond_what_python_dates_can_hold_is_found() -> None:
     table = keyed(t.TIMESTAMP)
     with scratch_folder() as root:
         world = World(root, {1: table}, durable=False)
-        from flightkalam.table.mutate import Mutation
+        from flightkalam.table.mutation import Mutation
         from flightkalam.table.scan import scan
 
         rows = pa.table([stamps, pa.array(range(5), pa.int32())], schema=table.schema.storage)

@@ -30,7 +30,7 @@ from flightkalam.model.schema import Table
 from flightkalam.storage.kv import Batch
 from flightkalam.table import recovery
 from flightkalam.table.check import check
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 
 LAW = settings(max_examples=25, deadline=None, derandomize=True)
 T = shared_table()

@@ -11,7 +11,7 @@ from table_world import Row, World, plain, scratch_folder, seen, shared_table
 from flightkalam.errors import Conflict, DataCorrupted
 from flightkalam.model import predicate as p
 from flightkalam.model.schema import DELETED, SEQ, SEQ_ID, Table
-from flightkalam.table.mutate import OnConflict
+from flightkalam.table.mutation import OnConflict
 from flightkalam.table.scan import scan
 from flightkalam.table.snapshot import Snapshot
 from flightkalam.table.versions import newest

@@ -23,7 +23,7 @@ from flightkalam.storage.kv import Batch
 from flightkalam.table import locate as locate_
 from flightkalam.table.check import check
 from flightkalam.table.locate import locate
-from flightkalam.table.mutate import Mutation, OnConflict, SchemaMoved
+from flightkalam.table.mutation import Mutation, OnConflict, SchemaMoved
 from flightkalam.table.staging import Staged
 
 UPDATE, IGNORE = OnConflict.UPDATE, OnConflict.IGNORE

@@ -6,7 +6,7 @@ Commands, tickets and most actions travel in an Any whose type names the message
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from flightkalam.flight.ports import IngestRequest, OptionValue
 
 PACKAGE = "arrow.flight.protocol.sql."
 TYPE_URL = "type.googleapis.com/" + PACKAGE
+
+_PATH_PARTS = 3
 
 M = TypeVar("M", bound=Message)
 
@@ -89,6 +91,25 @@ class CrossReference:
 class EndTransaction:
     transaction: bytes
     commit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BeginSavepoint:
+    transaction: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndSavepoint:
+    savepoint: bytes
+    release: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A table, as base Flight names one."""
+
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +284,49 @@ def end_transaction(body: bytes) -> EndTransaction:
     return EndTransaction(m.transaction_id, m.action == request.END_TRANSACTION_COMMIT)
 
 
+def begin_savepoint(body: bytes) -> BeginSavepoint:
+    m = parse(pb.ActionBeginSavepointRequest, body)
+    if not m.transaction_id:
+        raise BadRequest("BeginSavepoint names no transaction")
+    if not m.name:
+        raise BadRequest("a savepoint needs a name")
+    return BeginSavepoint(m.transaction_id, m.name)
+
+
+def end_savepoint(body: bytes) -> EndSavepoint:
+    m = parse(pb.ActionEndSavepointRequest, body)
+    request = pb.ActionEndSavepointRequest
+    if m.action not in (request.END_SAVEPOINT_RELEASE, request.END_SAVEPOINT_ROLLBACK):
+        raise BadRequest("EndSavepoint must say RELEASE or ROLLBACK")
+    if not m.savepoint_id:
+        raise BadRequest("EndSavepoint names no savepoint")
+    return EndSavepoint(m.savepoint_id, m.action == request.END_SAVEPOINT_RELEASE)
+
+
+def substrait(body: bytes) -> Nothing:
+    parse(pb.CommandStatementSubstraitPlan, body)
+    return Nothing()
+
+
+def prepared_substrait(body: bytes) -> Nothing:
+    parse(pb.ActionCreatePreparedSubstraitPlanRequest, body)
+    return Nothing()
+
+
+def path(parts: Sequence[bytes]) -> Path:
+    named = tuple(part.decode("utf-8", "replace") for part in parts)
+    if not 1 <= len(named) <= _PATH_PARTS or not all(named):
+        raise BadRequest("a path is a table, namespace/table or catalog/namespace/table")
+    return Path(named)
+
+
+def append_to(path: Path) -> IngestRequest:
+    """A stream to a path is what base Flight clients have for rows that go into a table which exists."""
+    *before, table = path.parts
+    catalog, namespace = [None, None, *before][-2:]
+    return IngestRequest(table, namespace, catalog, if_exists="append")
+
+
 def set_session_options(body: bytes) -> SetOptions:
     m = parse(pb.SetSessionOptionsRequest, body)
     return SetOptions({name: _option(value) for name, value in m.session_options.items()})
@@ -347,6 +411,15 @@ def encode_bind_result(handle: bytes) -> bytes:
 
 def encode_transaction(transaction: bytes) -> bytes:
     return pack(pb.ActionBeginTransactionResult(transaction_id=transaction))
+
+
+def encode_savepoint(savepoint: bytes) -> bytes:
+    return pack(pb.ActionBeginSavepointResult(savepoint_id=savepoint))
+
+
+def encode_statement(sql: str) -> bytes:
+    """A query as a ticket: it is planned when it is fetched."""
+    return pack(pb.CommandStatementQuery(query=sql))
 
 
 _OPTION_ERRORS = {

@@ -9,14 +9,18 @@ To add a command: its message to the .proto, its dataclass and decoder to comman
 | GetSchema, descriptor       | the Any's message  | schema                       |
 | DoGet, ticket               | the Any's message  | get                          |
 | DoPut, first message        | the Any's message  | put                          |
+| DoExchange, first message   | the Any's message  | exchange                     |
 | DoAction, type              | the action's type  | action (list of result bodies) |
+
+A descriptor that is a path has the row PATH.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -29,6 +33,12 @@ from flightkalam.flight.ports import IngestRequest, Planned, Service, Session
 from flightkalam.flight.streams import Key, Streams
 from flightkalam.flight.tickets import Kind, Tickets, unknown_ticket
 from flightkalam.flight.uploads import Upload
+
+# Headers of one call.
+COMPRESSION_HEADER = "x-kalam-compression"
+COMPRESSIONS = ("none", "lz4", "zstd")
+COMMIT_HEADER = "x-kalam-ingest-commit"
+IDEMPOTENCY_HEADER = "x-kalam-idempotency-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,10 @@ class Answer:
     total: int = -1
 
 
+# Sends the client a piece of metadata.
+Acknowledge = Callable[[bytes], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One command.
@@ -71,6 +85,7 @@ class Row:
     schema: Callable[[Call, Any], pa.Schema] | None = None
     get: Callable[[Call, Any], flight.FlightDataStream] | None = None
     put: Callable[[Call, Any, Upload], bytes] | None = None
+    exchange: Callable[[Call, Any, Upload, Acknowledge], None] | None = None
     action: Callable[[Call, Any], list[bytes]] | None = None
     message: str | None = None
     description: str = ""
@@ -117,7 +132,54 @@ def _stream(call: Call, handle: bytes) -> flight.FlightDataStream:
     call.streams.check(key)
     with call.streams.opening(key, call.context) as opening:
         rows = call.session.fetch(handle, opening.can_stop)
-    return call.streams.serve(rows, key, call.context, call.user_agent)
+    return call.streams.serve(rows, key, call.context, call.user_agent, _compression(call))
+
+
+def _compression(call: Call) -> str | None:
+    stated = call.headers.get(COMPRESSION_HEADER)
+    if stated is None:
+        return call.session.compression
+    if stated not in COMPRESSIONS:
+        raise InvalidValue(f"{COMPRESSION_HEADER} is {', '.join(COMPRESSIONS)}, not {stated[:40]!r}")
+    return None if stated == "none" else stated
+
+
+def _fetch_query(call: Call, command: c.Statement) -> flight.FlightDataStream:
+    """A query itself as ticket: planned when it is fetched, so it may be fetched again and outlives everything."""
+    planned = call.session.plan(command.sql, command.transaction)
+    if planned.changes_data:
+        raise BadRequest("only a query can be a ticket; run a statement that changes data by GetFlightInfo or DoPut")
+    return _stream(call, planned.handle)
+
+
+def _plan_path(call: Call, path: c.Path) -> Answer:
+    return _answer(call, call.session.plan(call.session.text_of(path.parts), None))
+
+
+def _describe_path(call: Call, path: c.Path) -> pa.Schema:
+    return call.session.describe(call.session.text_of(path.parts), None)
+
+
+def _no_substrait(call: Call, *_: Any) -> NoReturn:
+    raise Unsupported("Substrait plans are not supported; send the statement as SQL")
+
+
+def flights(call: Call, criteria: bytes) -> Iterator[flight.FlightInfo]:
+    """The tables and views that the caller may see, each with a ticket for all its rows.
+
+    :param criteria: a pattern of `table` or `namespace.table`, as in GetTables; empty for all.
+    """
+    try:
+        namespace, _, table = criteria.decode().rpartition(".")
+    except UnicodeDecodeError:
+        raise BadRequest("the criteria are not UTF-8; send a pattern such as main.t%") from None
+    found = call.session.tables(None, namespace or None, table or None, (), True)
+    for at in found:
+        schema = metadata.schema_of(at)
+        path = (at.schema, at.name)
+        ticket = c.encode_statement(call.session.text_of(path))
+        endpoints = [flight.FlightEndpoint(ticket, [])] if len(schema) else []
+        yield flight.FlightInfo(schema, flight.FlightDescriptor.for_path(*path), endpoints, -1, -1)
 
 
 def _update(call: Call, command: c.Statement, upload: Upload) -> bytes:
@@ -141,6 +203,71 @@ def _ingest(call: Call, request: IngestRequest, upload: Upload) -> bytes:
     if schema is None or not len(schema):
         raise BadRequest(f'ingest into "{request.table}": the stream has no columns; send at least a schema')
     return c.encode_update_result(call.session.ingest(request, schema, upload.batches(), call.headers))
+
+
+def _append(call: Call, path: c.Path, upload: Upload) -> bytes:
+    return _ingest(call, c.append_to(path), upload)
+
+
+def _exchange_path(call: Call, path: c.Path, upload: Upload, acknowledge: Acknowledge) -> None:
+    _exchange(call, c.append_to(path), upload, acknowledge)
+
+
+def _exchange(call: Call, request: IngestRequest, upload: Upload, acknowledge: Acknowledge) -> None:
+    """An ingest that answers each batch.
+
+    Either all batches are one commit, and the answers before the last say what has arrived; or each batch commits by itself,
+    and every answer says what is durable.
+    """
+    each = _commits_each(call)
+    schema = upload.schema()
+    if schema is None or not len(schema):
+        raise BadRequest(f'ingest into "{request.table}": the stream has no columns; send at least a schema')
+    done = Progress()
+    if each:
+        for batch in upload.batches():
+            call.session.ingest(request, schema, iter([batch]), call.headers)
+            request = replace(request, if_exists="append", if_not_exist="fail")
+            acknowledge(done.plus(batch.num_rows, committed=True))
+        if done.batches:
+            return
+    rows = call.session.ingest(request, schema, _acknowledged(upload.batches(), done, acknowledge), call.headers)
+    acknowledge(done.end(rows))
+
+
+def _commits_each(call: Call) -> bool:
+    stated = call.headers.get(COMMIT_HEADER, "end")
+    if stated not in ("end", "batch"):
+        raise InvalidValue(f"{COMMIT_HEADER} is end or batch, not {stated[:40]!r}")
+    if stated == "batch" and IDEMPOTENCY_HEADER in call.headers:
+        raise Unsupported(f"{IDEMPOTENCY_HEADER} is of one commit; it does not go with {COMMIT_HEADER}: batch")
+    return stated == "batch"
+
+
+def _acknowledged(batches: Iterator[pa.RecordBatch], done: Progress, acknowledge: Acknowledge) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        acknowledge(done.plus(batch.num_rows, committed=False))  # whoever asks for the next has taken this one
+
+
+@dataclass(slots=True)
+class Progress:
+    """What an ingest has taken so far, and how it says so."""
+
+    batches: int = 0
+    rows: int = 0
+
+    def plus(self, rows: int, *, committed: bool) -> bytes:
+        self.batches += 1
+        self.rows += rows
+        return self._said(committed)
+
+    def end(self, rows: int) -> bytes:
+        self.rows = rows
+        return self._said(True)
+
+    def _said(self, committed: bool) -> bytes:
+        return json.dumps({"batches": self.batches, "rows": self.rows, "committed": committed}).encode()
 
 
 def _prepare(call: Call, command: c.Statement) -> list[bytes]:
@@ -196,6 +323,15 @@ def _begin(call: Call, _: c.Nothing) -> list[bytes]:
 
 def _end(call: Call, command: c.EndTransaction) -> list[bytes]:
     call.session.end(command.transaction, command.commit)
+    return []
+
+
+def _begin_savepoint(call: Call, command: c.BeginSavepoint) -> list[bytes]:
+    return [c.encode_savepoint(call.session.begin_savepoint(command.transaction, command.name))]
+
+
+def _end_savepoint(call: Call, command: c.EndSavepoint) -> list[bytes]:
+    call.session.end_savepoint(command.savepoint, command.release)
     return []
 
 
@@ -263,14 +399,17 @@ def _renew(call: Call, command: c.RenewEndpoint) -> list[bytes]:
 # ---------------------------------------------------------------------------------------------------------- the table
 
 ROWS: dict[str, Row] = {
-    "CommandStatementQuery": Row(c.statement_query, info=_plan, schema=_describe),
+    "CommandStatementQuery": Row(c.statement_query, info=_plan, schema=_describe, get=_fetch_query),
+    "CommandStatementSubstraitPlan": Row(
+        c.substrait, info=_no_substrait, schema=_no_substrait, get=_no_substrait, put=_no_substrait
+    ),
     "CommandPreparedStatementQuery": Row(
         c.prepared_query, info=_plan_prepared, schema=_describe_prepared, get=_fetch_prepared, put=_bind
     ),
     "TicketStatementQuery": Row(c.statement_ticket, get=_fetch, finishing=True),
     "CommandStatementUpdate": Row(c.statement_update, put=_update),
     "CommandPreparedStatementUpdate": Row(c.prepared_update, put=_update_prepared),
-    "CommandStatementIngest": Row(c.ingest, put=_ingest),
+    "CommandStatementIngest": Row(c.ingest, put=_ingest, exchange=_exchange),
     "CommandGetSqlInfo": _listing(
         c.get_sql_info, lambda q: sql_info.SCHEMA, lambda call, q: sql_info.batch(q.codes, call.service.sql_info())
     ),
@@ -310,6 +449,12 @@ ROWS: dict[str, Row] = {
         message="ActionCreatePreparedStatementRequest",
         description="Prepare a statement: ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult.",
     ),
+    "CreatePreparedSubstraitPlan": Row(
+        c.prepared_substrait,
+        action=_no_substrait,
+        message="ActionCreatePreparedSubstraitPlanRequest",
+        description="Not supported: Substrait plans are refused.",
+    ),
     "ClosePreparedStatement": Row(
         c.close_prepared,
         action=_close_prepared,
@@ -328,6 +473,19 @@ ROWS: dict[str, Row] = {
         action=_end,
         message="ActionEndTransactionRequest",
         description="Commit or roll back a transaction: ActionEndTransactionRequest -> nothing.",
+        finishing=True,
+    ),
+    "BeginSavepoint": Row(
+        c.begin_savepoint,
+        action=_begin_savepoint,
+        message="ActionBeginSavepointRequest",
+        description="Begin a savepoint: ActionBeginSavepointRequest -> ActionBeginSavepointResult.",
+    ),
+    "EndSavepoint": Row(
+        c.end_savepoint,
+        action=_end_savepoint,
+        message="ActionEndSavepointRequest",
+        description="Release a savepoint or roll back to it: ActionEndSavepointRequest -> nothing.",
         finishing=True,
     ),
     "CancelQuery": Row(
@@ -366,6 +524,9 @@ ROWS: dict[str, Row] = {
         finishing=True,
     ),
 }
+
+
+PATH = Row(lambda path: path, info=_plan_path, schema=_describe_path, put=_append, exchange=_exchange_path)
 
 
 def command_row(name: str, entry: str, rpc: str) -> Row:

@@ -96,8 +96,12 @@ def tables(found: Iterable[TableInfo], include_schema: bool) -> pa.RecordBatch:
 
 def _schema_bytes(table: TableInfo) -> bytes:
     """One encapsulated schema message: not a stream and not a file."""
+    return schema_of(table).serialize().to_pybytes()
+
+
+def schema_of(table: TableInfo) -> pa.Schema:
     schema = table.arrow_schema if table.arrow_schema is not None else pa.schema([])
-    return described(schema, table.catalog, table.schema, table.name).serialize().to_pybytes()
+    return described(schema, table.catalog, table.schema, table.name)
 
 
 def primary_keys(catalog: str | None, schema: str | None, table: str, columns: Sequence[str]) -> pa.RecordBatch:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from flightkalam.errors import BadRequest, TryAgain, Unsupported
+from flightkalam.errors import Cancelled, TryAgain
 from flightkalam.flight import commands, credentials, dispatch
 from flightkalam.flight.ports import Credentials, Service, Session
 from flightkalam.flight.status import answered
@@ -65,21 +67,21 @@ class FlightKalamServer(flight.FlightServerBase):
 
     @answered
     def get_flight_info(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.FlightInfo:
-        name, body, raw = _command(descriptor)
-        row = dispatch.command_row(name, "info", "GetFlightInfo")
+        row, body, raw = _row(descriptor, "info", "GetFlightInfo")
         call = self._call(context, row, raw)
         assert row.info is not None
-        answer = row.info(call, row.decode(body))
+        with self._watched(call):
+            answer = row.info(call, row.decode(body))
         endpoint = flight.FlightEndpoint(answer.ticket, [])
         return flight.FlightInfo(answer.schema, descriptor, [endpoint], answer.total, -1)
 
     @answered
     def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
-        name, body, raw = _command(descriptor)
-        row = dispatch.command_row(name, "schema", "GetSchema")
+        row, body, raw = _row(descriptor, "schema", "GetSchema")
         call = self._call(context, row, raw)
         assert row.schema is not None
-        return flight.SchemaResult(row.schema(call, row.decode(body)))
+        with self._watched(call):
+            return flight.SchemaResult(row.schema(call, row.decode(body)))
 
     @answered
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
@@ -97,12 +99,12 @@ class FlightKalamServer(flight.FlightServerBase):
         reader: flight.MetadataRecordBatchReader,
         writer: flight.FlightMetadataWriter,
     ) -> None:
-        name, body, raw = _command(descriptor)
-        row = dispatch.command_row(name, "put", "DoPut")
+        row, body, raw = _row(descriptor, "put", "DoPut")
         call = self._call(context, row, raw)
         assert row.put is not None
         upload = Upload(reader, context)
-        result = row.put(call, row.decode(body), upload)
+        with self._watched(call):
+            result = row.put(call, row.decode(body), upload)
         # The answer first: some clients wait for it before they end their stream.
         writer.write(pa.py_buffer(result))
         upload.drain()
@@ -112,7 +114,8 @@ class FlightKalamServer(flight.FlightServerBase):
         row, body = dispatch.action_row(action.type, action.body.to_pybytes())
         call = self._call(context, row, body)
         assert row.action is not None
-        return row.action(call, row.decode(body))
+        with self._watched(call):
+            return row.action(call, row.decode(body))
 
     @answered
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:
@@ -120,8 +123,8 @@ class FlightKalamServer(flight.FlightServerBase):
         return dispatch.listed_actions()
 
     @answered
-    def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> None:
-        raise Unsupported("ListFlights is not offered; list tables by the command GetTables")
+    def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> list[flight.FlightInfo]:
+        return list(dispatch.flights(self._call(context, dispatch.PATH, b""), criteria))
 
     @answered
     def do_exchange(
@@ -131,7 +134,13 @@ class FlightKalamServer(flight.FlightServerBase):
         reader: flight.MetadataRecordBatchReader,
         writer: flight.MetadataRecordBatchWriter,
     ) -> None:
-        raise Unsupported("DoExchange is not offered; query by DoGet and write by DoPut")
+        row, body, raw = _row(descriptor, "exchange", "DoExchange")
+        call = self._call(context, row, raw)
+        assert row.exchange is not None
+        with self._watched(call):
+            row.exchange(
+                call, row.decode(body), Upload(reader, context), lambda said: writer.write_metadata(pa.py_buffer(said))
+            )
 
     # ------------------------------------------------------------------------------------------------------ the call
 
@@ -152,6 +161,18 @@ class FlightKalamServer(flight.FlightServerBase):
         session, headers = self._authenticate(context)
         user_agent = self.user_agent_of(context)
         return dispatch.Call(self._service, session, headers, user_agent, context, self._tickets, self._streams, raw)
+
+    @contextmanager
+    def _watched(self, call: dispatch.Call) -> Iterator[None]:
+        """What the call runs stops when its client goes away."""
+        with self._streams.opening((call.user, b""), call.context) as opening:
+            call.session.watched(opening.can_stop)
+            try:
+                yield
+            except Cancelled as error:
+                raise opening.reason or error from None
+            finally:
+                call.session.watched(_unwatched)
 
     # ------------------------------------------------------------------------------------------------------ the end
 
@@ -175,10 +196,14 @@ class FlightKalamServer(flight.FlightServerBase):
         return not closing.is_alive()
 
 
-def _command(descriptor: flight.FlightDescriptor) -> tuple[str, bytes, bytes]:
-    """The message name, its body, and the command as it came."""
+def _row(descriptor: flight.FlightDescriptor, entry: str, rpc: str) -> tuple[dispatch.Row, Any, bytes]:
+    """The row of a descriptor, what the row is to decode, and the command as it came."""
     raw = descriptor.command
     if raw is None:
-        raise BadRequest("the descriptor is a path; Flight SQL takes commands")
+        return dispatch.PATH, commands.path(descriptor.path), b""
     name, body = commands.unpack(raw)
-    return name, body, raw
+    return dispatch.command_row(name, entry, rpc), body, raw
+
+
+def _unwatched(stop: Callable[[], None]) -> None:
+    """Nobody looks at the call any more."""

@@ -21,6 +21,7 @@ TRANSACTION_SUPPORT = 8
 _DEFAULT_ISOLATION = 562
 _TRANSACTIONS_SUPPORTED = 563
 _ISOLATION_LEVELS = 564
+_SAVEPOINTS = 573
 _REPEATABLE_READ = 3
 
 _KEYWORDS = [
@@ -164,7 +165,7 @@ DEFAULTS: dict[int, tuple[int, SqlInfoValue]] = {
     570: (BITMASK, 0),
     571: (BITMASK, 0),
     572: (BOOL, True),  # batch updates
-    573: (BOOL, False),  # savepoints
+    _SAVEPOINTS: (BOOL, False),
     574: (BOOL, False),  # named parameters
     575: (BOOL, False),  # locators update copies
     576: (BOOL, False),  # stored functions by CALL
@@ -188,7 +189,7 @@ def merged(overrides: Mapping[int, SqlInfoValue]) -> dict[int, tuple[int, SqlInf
     """All codes; what follows from transaction support follows, unless it is overridden too."""
     if overrides.get(TRANSACTION_SUPPORT, 0):
         level = {_DEFAULT_ISOLATION: _REPEATABLE_READ, _ISOLATION_LEVELS: 1 << _REPEATABLE_READ}
-        overrides = {_TRANSACTIONS_SUPPORTED: True, **level, **overrides}
+        overrides = {_TRANSACTIONS_SUPPORTED: True, _SAVEPOINTS: overrides[TRANSACTION_SUPPORT] == 2, **level, **overrides}
     return {**DEFAULTS, **{code: (_member(code, value), value) for code, value in overrides.items()}}
 
 

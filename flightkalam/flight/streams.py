@@ -25,11 +25,14 @@ from flightkalam.errors import Cancelled, KalamError
 from flightkalam.flight import status
 from flightkalam.flight.ports import Rows
 
-_WATCH_SECONDS = 0.1
+_WATCH_SECONDS = 0.05
 # How many results are remembered after their end, so that a late cancel is answered truly.
 _REMEMBERED = 10_000
 
 Key = tuple[str, bytes]  # user, handle
+_OPTIONS: dict[str | None, pa.ipc.IpcWriteOptions] = {
+    name: pa.ipc.IpcWriteOptions(compression=name) for name in ("lz4", "zstd")
+}
 
 
 class Streams:
@@ -64,11 +67,13 @@ class Streams:
             with self._lock:
                 self._running.pop(id(opening), None)
 
-    def serve(self, rows: Rows, key: Key, context: flight.ServerCallContext, user_agent: str) -> flight.GeneratorStream:
+    def serve(
+        self, rows: Rows, key: Key, context: flight.ServerCallContext, user_agent: str, compression: str | None = None
+    ) -> flight.GeneratorStream:
         running = _Running(self, rows, key, context)
         with self._lock:
             self._running[id(running)] = running
-        return flight.GeneratorStream(rows.schema, _Iterator(running, user_agent))
+        return flight.GeneratorStream(rows.schema, _Iterator(running, user_agent), _OPTIONS.get(compression))
 
     def cancel(self, key: Key) -> bool:
         """Stop a result, or keep one from starting; False if it has ended already."""
@@ -176,11 +181,13 @@ class _Iterator:
         self._running = running
         self._user_agent = user_agent
         self._batches: Iterator[pa.RecordBatch] | None = None
+        self._sent = 0
 
     def __iter__(self) -> _Iterator:
         return self
 
-    def __next__(self) -> pa.RecordBatch:
+    def __next__(self) -> tuple[pa.RecordBatch, bytes]:
+        """A batch, and how many rows there have been with it."""
         running = self._running
         try:
             if running.left():
@@ -189,7 +196,9 @@ class _Iterator:
                 raise running.reason
             if self._batches is None:
                 self._batches = iter(running.rows)
-            return next(self._batches)
+            batch = next(self._batches)
+            self._sent += batch.num_rows
+            return batch, b'{"rows": %d, "total": %d}' % (self._sent, running.rows.total)
         except StopIteration:
             running.close()
             raise

@@ -50,10 +50,12 @@ class Origin:
 
     :param peer: the address it comes from.
     :param as_user: on whose behalf, by the call's header.
+    :param on_start: told how to stop each statement of the call, before it starts.
     """
 
     peer: str = ""
     as_user: str | None = None
+    on_start: Callable[[Callable[[], None]], None] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, headers: Mapping[str, str], peer: str) -> Origin:
@@ -245,6 +247,18 @@ class Attempts:
         """Recorded at once, as attempted."""
         self._made.append(act.log.attempt(self._transaction, act.entry(Outcome.ATTEMPTED)))
         self._acts.append(act)
+
+    def __len__(self) -> int:
+        return len(self._acts)
+
+    def undo_after(self, first: int) -> None:
+        """Record that what came after the first so many was rolled back."""
+        undone = self._made[first:]
+        if not undone:
+            return
+        log = self._acts[0].log
+        log.commit(Batch(), lambda batch: log.end(batch, self._transaction, undone, Outcome.ROLLED_BACK, by="savepoint"))
+        del self._made[first:], self._acts[first:]
 
     def joined(self, extra: Extra | None) -> Extra | None:
         """What joins the transaction's commit: every subject is looked up once more, every attempt gets its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,10 @@ class Call:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
+
+    def watched(self, on_start: Callable[[Callable[[], None]], None]) -> None:
+        """From now on tell how to stop each statement of this call, before it starts."""
+        self._origin = replace(self._origin, on_start=on_start)
 
     # -- what only looks: the session's own, with where the call comes from ------------------------------------
 

@@ -38,6 +38,10 @@ class Planned:
     count: int | None = None
     rows: pa.Table | None = None
 
+    @property
+    def changes_data(self) -> bool:
+        return self.is_update or self.writes
+
 
 class Results:
     """Handles are random, and bound to the user: another's handle is as good as none (T-49)."""

@@ -14,6 +14,7 @@ from flightkalam.catalog.state import split_name
 from flightkalam.errors import BadRequest, Conflict, InvalidValue, MalformedAsUser, Unsupported
 from flightkalam.model.schema import Table
 from flightkalam.query import params
+from flightkalam.query.compute import CancelToken
 from flightkalam.query.params import Literal
 from flightkalam.session import dml, keyed, many, reads, statements, writes
 from flightkalam.session import ingest as ingest_
@@ -31,7 +32,8 @@ from flightkalam.table.mutation import SchemaMoved
 from flightkalam.table.scopes import TableGone
 
 SESSION_STATEMENTS = (s.Use, s.Set, s.Reset)
-TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback)
+SAVEPOINT_STATEMENTS = (s.Savepoint, s.ReleaseSavepoint, s.RollbackTo)
+TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback, *SAVEPOINT_STATEMENTS)
 # What takes part in a transaction; everything else commits by itself.
 _IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
 # What of it writes, so that it waits for COMMIT.
@@ -195,6 +197,10 @@ class Runner:
             parameters=tuple(literals),
             act=self.act,
         )
+        for told in (self.on_start, self.origin.on_start):
+            if told is not None:
+                told(e.cancel.cancel)
+        e.cancel.check()
         timeout = self.settings.timeout_s or self.parts.config.engine.statement_timeout_seconds
         if timeout:
             e.on_close(self.parts.deadlines.watch(e.cancel, timeout))
@@ -262,8 +268,6 @@ class Runner:
         self, run: Callable[..., Rows], statement: s.Statement, literals: Sequence[Literal], short: keyed.Call | None
     ) -> tuple[Rows, Execution]:
         e = self._execution(statement, literals)
-        if self.on_start is not None:
-            self.on_start(e.cancel.cancel)
         try:
             rows = keyed.rows(e, short) if short is not None else None
             return rows if rows is not None else run(e, statement), e
@@ -383,7 +387,14 @@ class Runner:
         creates = request.if_exists == "replace" or request.if_not_exist == "create"
         act.target, act.always = request.table, creates
         with self._performed(act, waits=not creates), replace(self, act=act)._execution(None) as e:
-            return ingest_.ingest(e, request, schema, batches, headers)
+            return ingest_.ingest(e, request, schema, _until_cancelled(batches, e.cancel), headers)
+
+
+def _until_cancelled(batches: Iterable[pa.RecordBatch], cancel: CancelToken) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        cancel.check()
+        yield batch
+    cancel.check()
 
 
 def _action_of(statement: s.Statement) -> str:

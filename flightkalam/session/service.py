@@ -138,7 +138,7 @@ class Service:
             return list(self._sessions.values())
 
     def sql_info(self) -> Mapping[int, str | bool | int | list[str] | dict[int, list[int]]]:
-        return {8: 1, 9: True, 10: True, 11: True}
+        return {8: 2, 9: True, 10: True, 11: True}
 
     def close(self) -> None:
         for session in self.sessions():

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from flightkalam.auth.identity import Identity
 from flightkalam.catalog.names import CATALOG
-from flightkalam.errors import BadRequest, Conflict, InvalidValue, UndefinedObject, Unsupported
+from flightkalam.errors import BadRequest, Conflict, InvalidValue, UndefinedObject, Unsupported, undefined_table
 from flightkalam.session import ingest as ingest_
 from flightkalam.session import metadata
 from flightkalam.session.acts import HERE, OPTION, For, Origin
@@ -21,10 +21,18 @@ from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
 from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.results import Planned, Results
-from flightkalam.session.running import SESSION_STATEMENTS, TRANSACTION_STATEMENTS, Runner, parameter_count, refuse_clause
-from flightkalam.session.settings import Settings
-from flightkalam.session.transactions import Transaction, unknown
+from flightkalam.session.running import (
+    SAVEPOINT_STATEMENTS,
+    SESSION_STATEMENTS,
+    TRANSACTION_STATEMENTS,
+    Runner,
+    parameter_count,
+    refuse_clause,
+)
+from flightkalam.session.settings import COMPRESSION, Settings
+from flightkalam.session.transactions import Transaction, unknown, unknown_savepoint
 from flightkalam.sql import statements as s
+from flightkalam.sql.text import quote_ident
 
 _MAX_PREPARED = 1_000
 # How somebody proved who they are, where the session that follows is that one connection's.
@@ -163,6 +171,33 @@ class Session:
         if receipt is not None:
             receipt.count = 0  # what this statement answers, whatever it writes
         self.end(current.id, commit, receipt)
+        return 0
+
+    # -- savepoints --------------------------------------------------------------------------------------------
+
+    def begin_savepoint(self, transaction: bytes, name: str) -> bytes:
+        found = self._transaction(transaction)
+        assert found is not None, "a transaction that is named is there, or an error"
+        return found.savepoint(name)
+
+    def end_savepoint(self, savepoint: bytes, release: bool) -> None:
+        """:raises UndefinedObject: it is not there, or its transaction has ended."""
+        with self._lock:
+            found = [t for t in self._transactions.values() if t.has_savepoint(savepoint)]
+        if not found:
+            raise unknown_savepoint()
+        (found[0].release if release else found[0].back_to)(savepoint)
+
+    def _at_savepoint(self, statement: s.Statement, transaction: Transaction | None) -> int:
+        if transaction is None:
+            raise BadRequest("savepoints are of a transaction and none is open; BEGIN one first", sqlstate="25P01")
+        match statement:
+            case s.Savepoint(name=name):
+                transaction.savepoint(name.value)
+            case s.ReleaseSavepoint(name=name):
+                transaction.release(name.value)
+            case s.RollbackTo(name=name):
+                transaction.back_to(name.value)
         return 0
 
     # -- idempotency keys --------------------------------------------------------------------------------------
@@ -363,6 +398,8 @@ class Session:
         statement = runner.parse(text)
         if isinstance(statement, TRANSACTION_STATEMENTS):
             refuse_clause(statement)
+            if isinstance(statement, SAVEPOINT_STATEMENTS):
+                return self._at_savepoint(statement, runner.transaction)
             return self._control(statement, named, runner.receipt)
         return runner.update(text, bound.to_batches() if bound is not None else None)
 
@@ -383,6 +420,17 @@ class Session:
 
     def _look(self, action: str, origin: Origin = HERE) -> AbstractContextManager[Execution]:
         return self._runner(None, origin=origin).looking(action)
+
+    @property
+    def compression(self) -> str | None:
+        return self.settings.compression
+
+    def text_of(self, path: Sequence[str]) -> str:
+        """The query of all rows of the table that a path names: `table`, `namespace/table` or `catalog/namespace/table`."""
+        *catalog, namespace, table = ["", "", *path][-3:] if len(path) > 2 else [self.settings.namespace, *path][-2:]
+        if catalog and catalog[0] != CATALOG:
+            raise undefined_table(".".join(path))
+        return f"SELECT * FROM {quote_ident(namespace)}.{quote_ident(table)}"
 
     def catalogs(self) -> list[str]:
         return [CATALOG]
@@ -412,6 +460,10 @@ class Session:
 
     def options(self) -> Mapping[str, str]:
         options = {"catalog": CATALOG, "schema": self.settings.namespace, "time_zone": self.settings.time_zone}
+        if self.settings.compression is not None:
+            options[COMPRESSION] = self.settings.compression
+        if self.settings.timeout_s is not None:
+            options["statement_timeout"] = f"{self.settings.timeout_s * 1000:.0f}ms"
         return options | ({} if self.settings.as_user is None else {OPTION: self.settings.as_user})
 
     def set_option(self, name: str, value: object, origin: Origin = HERE) -> None:

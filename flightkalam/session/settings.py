@@ -13,6 +13,7 @@ from flightkalam.sql import statements as s
 
 SCHEMA, TIME_ZONE, TIMEOUT = "schema", "timezone", "statement_timeout"
 _ALIASES = {"search_path": SCHEMA, "current_schema": SCHEMA, "time_zone": TIME_ZONE, "time zone": TIME_ZONE}
+COMPRESSION = "compression"
 SETTINGS = (SCHEMA, TIME_ZONE, TIMEOUT)
 _UNITS = {"": 0.001, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -25,6 +26,7 @@ class Settings:
         self.namespace = DEFAULT_NAMESPACE
         self.time_zone = time_zone
         self.timeout_s: float | None = None
+        self.compression: str | None = None  # of results; the wire's matter, kept here for it
         self.as_user: str | None = None  # on whose behalf the session's statements run; set as a session option only
 
     def apply(self, e: Execution, statement: s.Statement) -> None:
@@ -51,15 +53,20 @@ class Settings:
             self.timeout_s = _seconds(value)
 
     def set_option(self, e: Execution, name: str, value: object) -> None:
-        """A session option of the wire: `catalog`, `schema`, `time_zone`, `statement_timeout`."""
-        text = None if value is None else str(value)
+        """A session option of the wire: `catalog`, `schema`, `time_zone`, `statement_timeout`, `compression`."""
+        text = None if value is None else _text_of(name, value)
         if name == "catalog":
             if text not in (None, "", CATALOG):
                 raise InvalidValue(f'catalog "{text}" does not exist; the only one is {CATALOG}')
         elif name in ("schema", "time_zone", "statement_timeout"):
             self.set(e, name, text or None)
+        elif name == COMPRESSION:
+            if text not in (None, "", "none", "lz4", "zstd"):
+                raise InvalidValue(f'compression "{text}" is not known; it is none, lz4 or zstd')
+            self.compression = None if text in (None, "", "none") else text
         else:
-            raise Unsupported(f'session option "{name}" is not known; there are catalog, schema, time_zone, statement_timeout')
+            known = f"catalog, schema, time_zone, statement_timeout, {COMPRESSION} and as_user"
+            raise Unsupported(f'session option "{name}" is not known; there are {known}')
 
     def show(self, name: str) -> pa.Table:
         known = _known(name)
@@ -86,6 +93,12 @@ class Settings:
         if zone is None:
             raise InvalidValue(f'time zone "{value}" is not known; name one such as Europe/Berlin or UTC')
         self.time_zone = zone
+
+
+def _text_of(name: str, value: object) -> str:
+    if isinstance(value, (bool, list)):
+        raise InvalidValue(f'session option "{name}" takes a text or a number')
+    return f"{value:f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _known(name: str) -> str:

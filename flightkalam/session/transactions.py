@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flightkalam.auth.audit import Outcome
 from flightkalam.catalog.state import CatalogState
-from flightkalam.errors import UndefinedObject, Unsupported
+from flightkalam.errors import InvalidValue, UndefinedObject, Unsupported
 from flightkalam.model.keys import I64
 from flightkalam.model.schema import Table
 from flightkalam.session.acts import Attempts
@@ -24,6 +24,9 @@ from flightkalam.table.door import CommitDoor
 from flightkalam.table.mutate import Writer
 from flightkalam.table.mutation import Committed, Extra
 from flightkalam.table.overlay import Overlay
+
+# Each holds what was written until then.
+_MAX_SAVEPOINTS = 1_000
 
 
 class Begun:
@@ -57,6 +60,21 @@ class Begun:
             self._door.unpin(self._pin)
 
 
+@dataclass(frozen=True)
+class Savepoint:
+    """A moment of a transaction to come back to.
+
+    :param name: as it was written; names match without regard to case.
+    :param overlays: what the transaction had written.
+    :param attempts: how many AS USER statements it had run.
+    """
+
+    name: str
+    overlays: Mapping[tuple[int, str | None], Overlay]
+    attempts: int
+    id: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+
+
 @dataclass
 class Transaction:
     """An open transaction of one session.
@@ -69,6 +87,7 @@ class Transaction:
     _begun: Begun | None = None
     _ended: bool = False
     _overlays: dict[tuple[int, str | None], Overlay] = field(default_factory=dict)
+    _savepoints: list[Savepoint] = field(default_factory=list)  # oldest first
     attempts: Attempts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +135,44 @@ class Transaction:
                 self._overlays = before
                 raise
 
+    # -- savepoints --------------------------------------------------------------------------------------------
+
+    def savepoint(self, name: str) -> bytes:
+        """Remember this moment; returns what names it.  A name that is taken hides the older moment until it is released."""
+        with self.lock:
+            if self._ended:
+                raise unknown()
+            if len(self._savepoints) >= _MAX_SAVEPOINTS:
+                raise InvalidValue(f"the transaction has {_MAX_SAVEPOINTS} savepoints; release some", sqlstate="54000")
+            made = Savepoint(name, dict(self._overlays), len(self.attempts))
+            self._savepoints.append(made)
+            return made.id
+
+    def has_savepoint(self, id_: bytes) -> bool:
+        return any(p.id == id_ for p in self._savepoints)
+
+    def release(self, which: str | bytes) -> None:
+        """Forget a savepoint and those after it; what was written stays."""
+        with self.lock:
+            del self._savepoints[self._place(which) :]
+
+    def back_to(self, which: str | bytes) -> None:
+        """Undo what was written since a savepoint, which stays; those after it go."""
+        with self.lock:
+            place = self._place(which)
+            found = self._savepoints[place]
+            self._overlays = dict(found.overlays)
+            self.attempts.undo_after(found.attempts)
+            del self._savepoints[place + 1 :]
+
+    def _place(self, which: str | bytes) -> int:
+        """:param which: a name or an id."""
+        for place in range(len(self._savepoints) - 1, -1, -1):
+            point = self._savepoints[place]
+            if which == point.id or (isinstance(which, str) and which.lower() == point.name.lower()):
+                return place
+        raise unknown_savepoint(which if isinstance(which, str) else None)
+
     def commit(self, writer: Writer, extra: Extra | None = None) -> Committed | None:
         """Write everything in one atomic commit, or nothing.
 
@@ -140,6 +197,7 @@ class Transaction:
             self._begun.release()
         self._begun = None
         self._overlays.clear()
+        self._savepoints.clear()
 
     def begin_anew(self) -> None:
         """What ran in between has committed by itself: the next statement takes a new snapshot and sees it.
@@ -162,3 +220,8 @@ class Transaction:
 
 def unknown() -> UndefinedObject:
     return UndefinedObject("the transaction does not exist or has expired; begin a new one", sqlstate="25P01")
+
+
+def unknown_savepoint(name: str | None = None) -> UndefinedObject:
+    called = "the savepoint" if name is None else f'savepoint "{name}"'
+    return UndefinedObject(f"{called} does not exist, or was released; make a new one", sqlstate="3B001")

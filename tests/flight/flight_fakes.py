@@ -10,7 +10,7 @@ CRASH                a bug, with a secret in its text
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class Planned:
     handle: bytes
     schema: pa.Schema
     total: int = -1
+    changes_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,14 @@ class Session:
         self.service = service
         self.bound: dict[bytes, pa.Table] = {}
 
+        self.compression: str | None = None
+
+    def watched(self, on_start: Callable[[Callable[[], None]], None]) -> None:
+        pass
+
+    def text_of(self, path: Sequence[str]) -> str:
+        return f"SELECT {path[-1]}"
+
     # -- statements
     def prepare(self, sql: str, transaction: bytes | None) -> Prepared:
         self._note("prepare", sql, transaction)
@@ -97,7 +106,7 @@ class Session:
     def plan(self, sql: str, transaction: bytes | None) -> Planned:
         self._note("plan", sql, transaction)
         self._misbehave(sql)
-        return Planned(sql.encode(), self._schema(sql), 1 if sql == "SELECT 1" else -1)
+        return Planned(sql.encode(), self._schema(sql), 1 if sql == "SELECT 1" else -1, sql.startswith("INSERT"))
 
     def plan_prepared(self, handle: bytes) -> Planned:
         return Planned(handle, self._schema(_known(handle)))
@@ -173,6 +182,13 @@ class Session:
 
     def end(self, transaction: bytes, commit: bool) -> None:
         self._note("end", transaction, commit)
+
+    def begin_savepoint(self, transaction: bytes, name: str) -> bytes:
+        self._note("begin_savepoint", transaction, name)
+        return b"sp1"
+
+    def end_savepoint(self, savepoint: bytes, release: bool) -> None:
+        self._note("end_savepoint", savepoint, release)
 
     def options(self) -> Mapping[str, OptionValue]:
         return self.service.options

@@ -258,7 +258,9 @@ BEGIN TRANSACTION;
 END;
 ABORT;
 SAVEPOINT a;
----- error 0A000 SAVEPOINT
+---- error 25P01 BEGIN
+ROLLBACK TO a;
+---- error 25P01
 -- pause
 SELECT count(*) AS n FROM t WHERE id > 600;
 ----

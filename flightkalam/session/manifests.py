@@ -128,12 +128,17 @@ def _batch_row(table: Table, e: CacheEntry, b: BatchEntry) -> tuple[Any, ...]:
 
 
 def _bounds(table: Table, batch: BatchEntry) -> str:
-    """The bounds by the columns' names of today, as JSON; in comparable form, as pruning reads them."""
-    shown = {}
+    """The bounds by the columns' names of today, as JSON; in comparable form, as pruning reads them.
+
+    Bounds are values of rows, and those of a user's own rows are nobody else's to see: of them only NULLs are counted.
+    """
+    shown: dict[str, dict[str, Any]] = {}
     for column_id, known in batch.bounds.items():
         column = table.schema.by_id.get(column_id)
-        if column is not None:
-            shown[column.name] = {"min": _plain(known.low), "max": _plain(known.high), "nulls": known.nulls}
+        if column is None:
+            continue
+        values = {} if table.kind.per_user else {"min": _plain(known.low), "max": _plain(known.high)}
+        shown[column.name] = values | {"nulls": known.nulls}
     return json.dumps(shown, ensure_ascii=False)
 
 

@@ -120,7 +120,11 @@ def outcome(run: Callable[[], pa.Table | int | None]) -> Outcome:
         return "error", e.sqlstate, _MEASURED.sub("", e.message)
     if not isinstance(found, pa.Table):
         return "count", found
-    rows = sorted(_MEASURED.sub("", str(row)) for row in found.to_pylist())
+    told = found.to_pylist()
+    if found.column_names == ["plan"] and any("Total Time" in str(row) for row in told):
+        # The engine draws its times among its rows, and wraps both as they happen to fit; what is read stands above that.
+        told = told[: next(i for i, row in enumerate(told) if not str(row["plan"]).strip())]
+    rows = sorted(_MEASURED.sub("", str(row)) for row in told)
     if found.column_names == ["plan"]:  # a figure of time moves all that stands around it in the drawing
         rows = sorted(_DRAWN.sub(" ", row) for row in rows)
     return "rows", tuple(found.column_names), tuple(rows)

@@ -24,6 +24,11 @@ ORDER BY batch_number;
 batch-0.parquet | 3 | 0 | 1 | active | {"id": {"min": 1, "max": 3, "nulls": 0}, "name": {"min": "one", "max": "two", "nulls": 1}}
 batch-1.parquet | 1 | 1 | 0 | active | {"id": {"min": 1, "max": 1, "nulls": 0}, "name": {"min": null, "max": null, "nulls": 1}}
 
+# The bounds of a user's rows would be values of that user's rows.
+SELECT file_path, row_count, bounds FROM system.batches WHERE table_name = 'mine';
+---- file_path, row_count, bounds
+batch-0.parquet | 1 | {"id": {"nulls": 0}, "v": {"nulls": 0}}
+
 SHOW MANIFEST CACHE;
 ---- namespace, table, user_id, etag, last_refreshed, last_accessed, ttl, source, sync_state
 main | t | NULL | ? | ? | ? | 60 | ? | in_sync

@@ -39,6 +39,7 @@ from flightkalam.errors import ConfigError, KalamError
 from flightkalam.flight.service import FlightKalamServer
 from flightkalam.hot.store import HotLog
 from flightkalam.jobs import backup
+from flightkalam.jobs import recover as recover_
 from flightkalam.jobs.backup import Backups
 from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.compact import Compactor, CompactSettings
@@ -113,9 +114,12 @@ def open_kalam(config: Config, clock: Clock | None = None) -> Kalam:
     clock = clock or SystemClock()
     root = config.server.data_dir
     _make_writable(root)
+    if not (root / STORE).exists():
+        recover_.refuse_lost(root, None)  # before a store is made
     store = Store(root / STORE, durable=config.storage.durability == "sync")
     (root / STORE).chmod(0o700)  # it holds rows of everybody, password hashes and the keys of storages
     try:
+        recover_.refuse_lost(root, store)
         return _build(config, clock, root, store)
     except BaseException:
         store.close()
@@ -480,6 +484,7 @@ def stopped_accounts(config: Config) -> Iterator[Accounts]:
 def _data_directory(config: Config) -> Path:
     root = config.server.data_dir
     if not (root / STORE).is_dir():
+        recover_.refuse_lost(root, None)
         raise ConfigError(f"{root} is not a data directory of this service")
     return root
 
@@ -510,6 +515,28 @@ def check(config: Config, report: Callable[[str], None]) -> int:
         return 1 if bad else 0
     finally:
         kalam.close()
+
+
+def recover(config: Config, report: Callable[[str], None], *, accept_loss: bool) -> int:
+    """Make the lost store of a data directory again from the Parquet files in it.
+
+    :return: 0; 1 when batches are missing or damaged, and nothing was changed.
+    :raises ConfigError: the store is not lost, there is nothing to make it from, or a server runs on it.
+    """
+    root, clock = config.server.data_dir, SystemClock()
+    if not recover_.is_lost(root, None):
+        raise ConfigError(f"{root} holds no table files: there is nothing to recover")
+    store = Store(root / STORE)
+    (root / STORE).chmod(0o700)
+    try:
+        if not recover_.is_lost(root, store):
+            raise ConfigError(
+                f"the store of {root} is not lost; a lost manifest of a table comes back by itself, or by REBUILD MANIFEST"
+            )
+        cold = Manifests(store, clock, root / "cold")
+        return recover_.Recoverer(root, store, cold, HotLog(store, root / "hot"), clock, report).run(accept_loss=accept_loss)
+    finally:
+        store.close()
 
 
 def restore(source: Path, data_dir: Path | None, report: Callable[[str], None]) -> int:

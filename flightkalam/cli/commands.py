@@ -108,6 +108,28 @@ def check(
 
 
 @cli.command()
+def recover(
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", metavar="DIR", help="The data directory of a server that is not running.")
+    ],
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Go on without batches that are missing or damaged; those are moved to DIR/lost."),
+    ] = False,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Make a data directory whose store is lost again from its Parquet files: tables and rows as they were last flushed.
+
+    Accounts are new: the next start makes `root`. Exits with 1 and changes nothing when a batch is missing or damaged.
+    """
+    from flightkalam import app
+
+    loaded = Config.load(config, overrides_of(set_ or []) | {"server.data_dir": data_dir})
+    raise typer.Exit(app.recover(loaded, report=functools.partial(print, flush=True), accept_loss=accept_loss))
+
+
+@cli.command()
 def restore(
     backup: Annotated[Path, typer.Argument(help="The folder of a backup that BACKUP TO has made.")],
     data_dir: Annotated[

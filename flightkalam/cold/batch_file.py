@@ -10,7 +10,7 @@ import json
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,9 @@ class BatchStyle:
 class Footer:
     """What a batch file says of itself.
 
-    :param facts: its manifest entry, but for what only the finished file can tell.
+    :param replaces: batches whose files may still be there and count no more.
+    :param facts: its manifest entry, but for what only the finished file can tell; and every batch that it or one of those
+        has ever replaced, as ranges: whose number is not among them and has no file was lost.
     :param table: the table's definition when it was written, so that the files alone can restore it.
     """
 
@@ -71,6 +73,12 @@ class Footer:
     replaces: tuple[int, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] | None = None
+
+    @property
+    def absorbed(self) -> frozenset[int]:
+        """Every batch whose rows this one has taken in, by itself or by those it replaces."""
+        ranges = self.facts.get("absorbed", ())
+        return frozenset(self.replaces).union(*(range(first, last + 1) for first, last in ranges))
 
     def to_bytes(self) -> bytes:
         """With a checksum: Parquet has none over its footer."""
@@ -107,12 +115,14 @@ def write_batch(
     filters: FilterStyle = NO_FILTERS,
     epoch: int = 0,
     replaces: Sequence[int] = (),
+    absorbed: Collection[int] = (),
     definition: Table | None = None,
 ) -> BatchEntry:
     """Write `batch-<number>.parquet` durably and return its manifest entry.
 
     :param table: rows of `schema.file`, sorted by key, dead ones included, `_seq` and `_deleted` last.
     :param filters: the Bloom filters it gets.
+    :param absorbed: every batch whose rows are in here, or were in what it replaces (`Footer`).
     :param definition: the table as it is, for the footer.
     """
     name = paths.batch_name(number)
@@ -120,6 +130,8 @@ def write_batch(
     entry = _entry_of(table, number, schema)
     of = (scope.table_id, scope.owner, number, entry.uuid, schema.version, epoch, flushed_seq, tuple(replaces))
     facts = {**batch_to_json(entry), "key_filter_rate": filters.rate if filters.key else None}
+    if absorbed:
+        facts["absorbed"] = _ranges(absorbed)
     footer = Footer(*of, facts, None if definition is None else table_to_json(definition))
     metadata = {FOOTER_KEY: footer.to_bytes()}
     file_schema = schema.file.with_metadata(metadata)
@@ -132,6 +144,17 @@ def write_batch(
         objects.publish(path)
     failpoints.hit("batch.published")
     return replace(entry, size_bytes=whole[0], xxh3=whole[1], filters=found)
+
+
+def _ranges(numbers: Collection[int]) -> list[list[int]]:
+    """[first, last] of each run of consecutive numbers."""
+    out: list[list[int]] = []
+    for n in sorted(numbers):
+        if out and out[-1][1] == n - 1:
+            out[-1][1] = n
+        else:
+            out.append([n, n])
+    return out
 
 
 def _entry_of(table: pa.Table, number: int, schema: TableSchema) -> BatchEntry:

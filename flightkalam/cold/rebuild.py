@@ -87,6 +87,28 @@ def rebuilt(
     return manifest
 
 
+def unusable(folder: Path, scope: Scope, schema: TableSchema, reader: BatchReader) -> list[str]:
+    """The files of a scope that stand in the way of `rebuilt`, by reading every one that nothing replaces."""
+    bad, good = [], []
+    for number in sorted(n for name in objects.names(folder) if (n := paths.batch_number(name)) is not None):
+        name = paths.batch_name(number)
+        try:
+            metadata = read_metadata(folder / name)
+            footer = Footer.from_metadata(metadata, name)
+        except DataCorrupted:
+            bad.append(name)
+            continue
+        ours = (footer.table_id, footer.owner, footer.number) == (scope.table_id, scope.owner, number)
+        good.append(_File(name, footer, metadata)) if ours else bad.append(name)
+    replaced = {n for f in good for n in f.footer.replaces}
+    for file in (f for f in good if f.footer.number not in replaced):
+        try:
+            _rows(folder, file, schema, reader)
+        except DataCorrupted:
+            bad.append(file.name)
+    return [name for name in bad if paths.batch_number(name) not in replaced]
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Which files count
 

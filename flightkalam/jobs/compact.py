@@ -37,7 +37,7 @@ its rows and the inputs' equal ones a rebuild keeps one each.  When no row is le
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -276,7 +276,7 @@ class _Run:
                 raise Cancelled("the compaction was cancelled; nothing has changed")
             self._take(chunk)
             self._write_full()
-        self._write_batch(self._next(self._settings.policy.rows_per_batch), self._replaces())
+        self._write_batch(self._next(self._settings.policy.rows_per_batch), *self._replaces())
         self._write_vectors()
 
     def _take(self, chunk: Chunk) -> None:
@@ -339,7 +339,7 @@ class _Run:
         self._waiting = [table.slice(n)]
         return table.slice(0, n)
 
-    def _write_batch(self, rows: pa.Table, replaces: Sequence[int]) -> None:
+    def _write_batch(self, rows: pa.Table, replaces: Sequence[int], absorbed: Collection[int] = ()) -> None:
         schema = self.table.schema
         entry = write_batch(
             self.scope.folder,
@@ -352,20 +352,24 @@ class _Run:
             filters=installs.filter_style(self.table, self._manifest, rows, {b.number for b in self._chosen}),
             definition=self.table,
             replaces=replaces,
+            absorbed=absorbed,
         )
         self.written.append(entry)
         failpoints.hit("compact.batch_written")
 
-    def _replaces(self) -> list[int]:
-        """The inputs, and what they replaced as far as its files exist: removed ones cannot come back."""
+    def _replaces(self) -> tuple[list[int], frozenset[int]]:
+        """The inputs, and what they replaced as far as its files exist: removed ones cannot come back.  And all of that
+        whether or not its files exist."""
         numbers = {b.number for b in self._chosen}
         folder = self.scope.folder
         there = frozenset(objects.names(folder))
+        absorbed = set(numbers)
         for batch in self._chosen:
             metadata = self._scopes.reader.metadata(folder / batch.file, batch.uuid)
-            older = Footer.from_metadata(metadata, batch.file).replaces
-            numbers.update(n for n in older if paths.batch_name(n) in there)
-        return sorted(numbers)
+            older = Footer.from_metadata(metadata, batch.file)
+            numbers.update(n for n in older.replaces if paths.batch_name(n) in there)
+            absorbed.update(older.absorbed)
+        return sorted(numbers), frozenset(absorbed)
 
     def _write_vectors(self) -> None:
         places = np.concatenate(self._dead) if self._dead else np.empty(0, np.int64)

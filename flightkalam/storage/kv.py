@@ -308,7 +308,9 @@ def _open(path: Path) -> Any:
                 f"the data directory {path.parent} is in use by another server; stop it first or choose another --data-dir"
             ) from None
         if "Corruption" in text:
-            raise DataCorrupted(f"the store in {path} is damaged: {text}; restore it from a backup") from None
+            raise DataCorrupted(
+                f"the store in {path} is damaged: {text}; restore a backup, or move {path} away and run `flightkalam recover`"
+            ) from None
         raise ConfigError(f"the store in {path} cannot be opened: {text}") from None
 
 

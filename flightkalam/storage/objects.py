@@ -232,6 +232,15 @@ def rename_folder(source: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
+def set_aside(source: Path, target: Path) -> None:
+    """Move a file or folder of the local disk, durably."""
+    make_folder(target.parent)
+    with file_errors(target):
+        source.rename(target)
+        sync_folder(target.parent)
+        sync_folder(source.parent)
+
+
 def size(path: Path) -> int:
     with held(path), file_errors(path):
         return path.stat().st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,31 @@ class TestCheck:
     def test_what_is_no_data_directory_is_refused(self, tmp_path: Path, capfd):
         code, err = _fails("check", tmp_path, capfd=capfd)
         assert code == 2 and str(tmp_path) in err
+
+
+class TestRecover:
+    def test_a_server_starts_again_on_what_its_files_still_know(self, tmp_path: Path, capfd):
+        data = tmp_path / "data"
+        with LiveServer(data) as server:
+            with Connection(Target(server.uri, "root", PASSWORD)) as connection:
+                connection.run("CREATE TABLE t (k INT PRIMARY KEY)")
+                connection.run("INSERT INTO t VALUES (1), (2)")
+                connection.table("FLUSH TABLE t WAIT")
+            server.stop()
+        shutil.rmtree(data / "store")
+        for command in (("serve", "--port", "0", "--data-dir"), ("check",)):
+            code, err = _fails(*command, data, capfd=capfd)
+            assert code == 2 and f"flightkalam recover --data-dir {data}" in err and "Traceback" not in err
+        batch = next((data / "cold").rglob("batch-*.parquet"))
+        whole = batch.read_bytes()
+        batch.write_bytes(whole[:-100])
+        assert _returns("recover", "--data-dir", data) == 1
+        assert "LOST" in capfd.readouterr().out
+        batch.write_bytes(whole)
+        assert _returns("recover", "--data-dir", data) == 0
+        assert "main.t" in capfd.readouterr().out
+        with LiveServer(data) as server, Connection(Target(server.uri, "root", PASSWORD)) as connection:
+            assert connection.table("SELECT k FROM t ORDER BY k").to_pydict() == {"k": [1, 2]}
 
 
 class TestCommandLine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import signal
@@ -55,10 +56,12 @@ from flightkalam.model.schema import Table, TableKind
 from flightkalam.query.duckdb_engine import DuckDBEngine
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
-from flightkalam.session import Service, maintenance, manifests, users
+from flightkalam.session import Service, gauges, maintenance, manifests, overview, tracing, users
+from flightkalam.session.admission import Admission, Places
 from flightkalam.session.cache import KeyedTexts, Recent
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
+from flightkalam.session.queries import Queries
 from flightkalam.session.receipts import Receipts
 from flightkalam.storage.file_cache import CacheFigures, FileCache
 from flightkalam.storage.kv import Batch, Store
@@ -69,6 +72,8 @@ from flightkalam.table.mutate import LAST_SEQ, Writer
 from flightkalam.table.scopes import Scopes
 from flightkalam.table.snapshot import Snapshot
 from flightkalam.table.staging import Staging
+from flightkalam.web import SidePort
+from flightkalam.web.health import DRAINING, SERVING, Health
 
 STORE = "store"
 _DAY_SECONDS = 86_400
@@ -97,6 +102,7 @@ class Kalam:
         """Stop in the reverse order of the start.  Everything acknowledged is on disk before this, too."""
         self.schedule.close()
         self.service.close()
+        self.parts.queries.close()
         self.parts.deadlines.close()
         self.parts.storages.hurry()
         self.parts.jobs.close()
@@ -210,6 +216,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         storages=storages,
         receipts=Receipts(store, clock),
         deadlines=Deadlines(clock),
+        queries=_queries(config, clock, counters),
     )
     for figure in fields(CacheFigures):
         parts.counters.watch(f"object_cache_{figure.name}", partial(_cache_figure, cache, figure.name))
@@ -228,7 +235,11 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     jobs.start()
     cleanup.resume(jobs)
     parts.receipts.sweep()
-    return Kalam(config, parts, Service(parts), store, _ticket_key(store), password, _schedule(parts, upkeep), engine)
+    service = Service(parts)
+    overview.register(parts.providers, parts.queries, service, config, counters)
+    gauges.watch(parts, service)
+    store.timed = functools.partial(counters.observe, "fsync_seconds")
+    return Kalam(config, parts, service, store, _ticket_key(store), password, _schedule(parts, upkeep), engine)
 
 
 def _cache_figure(cache: FileCache, name: str) -> int:
@@ -259,6 +270,7 @@ def _engine(config: Config, root: Path, ids: Snowflakes) -> DuckDBEngine:
         memory_limit=f"{memory}B",
         threads=config.engine.threads or None,
         temp_directory=root / "tmp",
+        temp_bytes=config.engine.temp_limit_bytes,
     )
 
 
@@ -268,6 +280,24 @@ def _ram_bytes() -> int:
     with contextlib.suppress(OSError, ValueError):
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return total
+
+
+def _queries(config: Config, clock: Clock, counters: telemetry.Counters) -> Queries:
+    limits = config.limits
+    places = Places(
+        limits.statements,
+        max(1, limits.statements * limits.user_share // 100),
+        limits.queue_statements,
+        limits.queue_seconds,
+    )
+    return Queries(
+        clock,
+        counters,
+        Admission(places, clock, counters),
+        slow_seconds=config.log.slow_statement_ms / 1000,
+        result_bytes=limits.result_bytes,
+        hooks=tracing.hooks(config.tracing),
+    )
 
 
 def _flush_settings(config: Config) -> FlushSettings:
@@ -361,6 +391,28 @@ def _ticket_key(store: Store) -> bytes:
 # -- serving ----------------------------------------------------------------------------------------------------------
 
 
+class Side:
+    """The side port, there before the service is and until after it has gone."""
+
+    def __init__(self, config: Config) -> None:
+        self.health = Health()
+        self._samples: Callable[[], list[telemetry.Sample]] = list
+        http = config.http
+        self.port = SidePort(http.host, http.port, self.health, lambda: self._samples()) if http.enabled else None
+
+    def serves(self, kalam: Kalam) -> None:
+        self.health.problem = kalam.store.why_not_writable
+        self._samples = kalam.parts.counters.samples
+        self.health.state = SERVING
+
+    def drains(self) -> None:
+        self.health.state = DRAINING
+
+    def close(self) -> None:
+        if self.port is not None:
+            self.port.close()
+
+
 class Listener:
     """The service with its listeners.  `close` drains.
 
@@ -368,9 +420,10 @@ class Listener:
     :ivar certificate_location: where those with a client certificate do, if they have a port of their own.
     """
 
-    def __init__(self, kalam: Kalam) -> None:
+    def __init__(self, kalam: Kalam, side: Side | None = None) -> None:
         server = kalam.config.server
         self.kalam = kalam
+        self.side = side or Side(kalam.config)
         apart = server.tls_client_port is not None
         self._servers = [self._listen(server.port, certificates=server.tls_client_ca is not None and not apart)]
         self.location = self._location(self._servers[0].port)
@@ -383,6 +436,7 @@ class Listener:
                 raise
             self.certificate_location = self._location(self._servers[1].port)
         kalam.schedule.start()
+        self.side.serves(kalam)
 
     def _listen(self, port: int, *, certificates: bool) -> FlightKalamServer:
         server = self.kalam.config.server
@@ -402,10 +456,12 @@ class Listener:
 
     def close(self) -> bool:
         """Let running results end, then close everything; whether every call has ended."""
+        self.side.drains()
         monotonic = self.kalam.parts.clock.monotonic
         deadline = monotonic() + self.kalam.config.server.drain_seconds
         ended = [server.drain(max(0.0, deadline - monotonic())) for server in self._servers]
         self.kalam.close()
+        self.side.close()
         return all(ended)
 
 
@@ -422,17 +478,24 @@ def _read(path: Path) -> bytes:
 
 def listen(config: Config) -> Listener:
     """:raises ConfigError: the port is taken, or the data directory cannot be used."""
-    kalam = open_kalam(config)
+    side = Side(config)  # first of all: whoever watches sees that the service starts
     try:
-        return Listener(kalam)
+        kalam = open_kalam(config)
+    except BaseException:
+        side.close()
+        raise
+    try:
+        return Listener(kalam, side)
     except (OSError, pa.ArrowException):  # Arrow says no more than that the server did not start
         kalam.close()
+        side.close()
         where = f"{config.server.host}:{config.server.port}"
         raise ConfigError(
             f"cannot listen on {where}: the port is taken, or the address is not one of this machine; choose another --port"
         ) from None
     except BaseException:
         kalam.close()
+        side.close()
         raise
 
 
@@ -454,6 +517,8 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
         log.warning("plain_text_beyond_loopback", host=config.server.host)
     if listener.certificate_location is not None:
         announce(f"FlightKalam takes client certificates at {listener.certificate_location}")
+    if listener.side.port is not None:
+        announce(f"FlightKalam shows health and metrics at {listener.side.port.location}")
     announce(f"FlightKalam ready {listener.location}")
     stop.wait()
     log.info("draining", seconds=config.server.drain_seconds)

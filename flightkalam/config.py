@@ -34,6 +34,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from flightkalam.config_auth import AuditConfig, AuthConfig, OidcConfig
+from flightkalam.config_running import HttpConfig, LimitsConfig, LogConfig, MemoryConfig, TracingConfig
 from flightkalam.config_section import Section, alternatives, is_loopback, setting
 from flightkalam.errors import ConfigError
 
@@ -290,16 +291,6 @@ class IngestConfig(Section):
     cost a thousand log records."""
 
 
-class LogConfig(Section):
-    """What the service says about itself, on standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = setting("info")
-    """The least serious message that is written."""
-
-    format: Literal["console", "json"] = setting("console")
-    """`console` for people, `json` (one object a line) for log collectors."""
-
-
 class Config(BaseSettings):
     """All settings.  Constructed bare it holds the defaults: only `load` looks at files and the environment."""
 
@@ -317,7 +308,11 @@ class Config(BaseSettings):
     manifest: ManifestConfig = Field(default_factory=ManifestConfig)
     backup: BackupConfig = Field(default_factory=BackupConfig)
     ingest: IngestConfig = Field(default_factory=IngestConfig)
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    memory: MemoryConfig = Field(default_factory=MemoryConfig)
+    http: HttpConfig = Field(default_factory=HttpConfig)
     log: LogConfig = Field(default_factory=LogConfig)
+    tracing: TracingConfig = Field(default_factory=TracingConfig)
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
@@ -404,7 +399,7 @@ def _allowed(info: FieldInfo) -> str:
     kind = alternatives(info.annotation)[0]
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
-    noun = {bool: "true or false", int: "an integer", ByteSize: "a size", Path: "a path"}.get(kind, "text")
+    noun = {bool: "true or false", int: "an integer", float: "a number", ByteSize: "a size", Path: "a path"}.get(kind, "text")
     low = next((m.ge for m in info.metadata if hasattr(m, "ge")), None)
     high = next((m.le for m in info.metadata if hasattr(m, "le")), None)
     if low is None:

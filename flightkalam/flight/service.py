@@ -53,7 +53,7 @@ class FlightKalamServer(flight.FlightServerBase):
         self._service = service
         self._certificates_identify = verify_client
         self._tickets = Tickets(ticket_key if ticket_key is not None else secrets.token_bytes(KEY_BYTES))
-        self._streams = Streams()
+        self._streams = Streams(service.count_error)
         super().__init__(
             location,
             auth_handler=None if verify_client else credentials.Handshake(service),
@@ -143,6 +143,9 @@ class FlightKalamServer(flight.FlightServerBase):
             )
 
     # ------------------------------------------------------------------------------------------------------ the call
+
+    def count_error(self, sqlstate: str) -> None:
+        self._service.count_error(sqlstate)
 
     def user_agent_of(self, context: flight.ServerCallContext) -> str:
         return context.get_middleware(credentials.MIDDLEWARE).user_agent

@@ -128,17 +128,24 @@ def details(code: int, message: str, sqlstate: str) -> bytes:
 
 
 def to_flight(
-    error: BaseException, context: flight.ServerCallContext | None = None, *, user_agent: str = "", plain: bool = False
+    error: BaseException,
+    context: flight.ServerCallContext | None = None,
+    *,
+    user_agent: str = "",
+    plain: bool = False,
+    told: Callable[[str], None] = lambda sqlstate: None,
 ) -> BaseException:
     """The exception to raise out of a Flight handler.
 
     :param context: the call, to add the details' trailer to; None where there is none (handshake).
     :param user_agent: the name of the caller's software.
     :param plain: for GetSchema, which knows no FlightError.
+    :param told: hears the SQLSTATE of every error that leaves.
     """
     if isinstance(error, (flight.FlightError, _Plain)):
         return error
     ours = known(error)
+    told(ours.sqlstate)
     row = next(r for r in TABLE if isinstance(ours, r.error))
     message = text(ours)
     if issubclass(row.wire, flight.FlightError) and not plain:
@@ -152,7 +159,7 @@ def to_flight(
 def answered(method: Method) -> Method:
     """Wrap a Flight handler `(self, context, …)`: nothing leaves it but what `to_flight` made.
 
-    `self.user_agent_of(context)` names the caller's software.
+    `self.user_agent_of(context)` names the caller's software, `self.count_error(sqlstate)` counts.
     """
     plain = method.__name__ == "get_schema"
 
@@ -161,6 +168,7 @@ def answered(method: Method) -> Method:
         try:
             return method(self, context, *args)
         except Exception as error:
-            raise to_flight(error, context, user_agent=self.user_agent_of(context), plain=plain) from None
+            agent = self.user_agent_of(context)
+            raise to_flight(error, context, user_agent=agent, plain=plain, told=self.count_error) from None
 
     return guarded  # type: ignore[return-value]

@@ -38,7 +38,9 @@ _OPTIONS: dict[str | None, pa.ipc.IpcWriteOptions] = {
 class Streams:
     """All running results of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[str], None] = lambda sqlstate: None) -> None:
+        """:param told: hears the SQLSTATE of every error that ends a result."""
+        self.told = told
         # Reentrant: a dropped iterator may close itself in the middle of any of these blocks.
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
@@ -154,6 +156,7 @@ class _Running:
         self.rows = rows
         self.context = context
         self.reason: KalamError | None = None
+        self.told = streams.told
         self._streams = streams
         self._closed = False
 
@@ -206,7 +209,7 @@ class _Iterator:
             running.close()
             # An interrupted engine complains in its own words; why it was interrupted is the better answer.
             cause = running.reason or error
-            raise status.to_flight(cause, running.context, user_agent=self._user_agent) from None
+            raise status.to_flight(cause, running.context, user_agent=self._user_agent, told=running.told) from None
 
     def __del__(self) -> None:
         self._running.close()

@@ -66,6 +66,7 @@ class DuckDBEngine:
     :param directories: where batch files lie; nothing else on the machine can be read.
     :param ids: n new Snowflake ids, for SNOWFLAKE_ID().
     :param version: what `version()` answers.
+    :param temp_bytes: what it may spill to disk; 0: as much as it likes.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class DuckDBEngine:
         memory_limit: str | None = None,
         threads: int | None = None,
         temp_directory: Path | None = None,
+        temp_bytes: int = 0,
     ) -> None:
         config: dict[str, Any] = {}
         if memory_limit is not None:
@@ -86,6 +88,7 @@ class DuckDBEngine:
         self._config = config
         self._directories = directories
         self._temp_directory = temp_directory
+        self._temp_bytes = temp_bytes
         self._ids = ids
         self._version = version
         self._renewing = threading.Lock()
@@ -99,6 +102,8 @@ class DuckDBEngine:
         temp_directory, directories = self._temp_directory, self._directories
         run = connection.execute
         run("SET temp_directory = " + quote_literal(str(temp_directory) if temp_directory else ""))
+        if self._temp_bytes:  # after the directory: choosing one sets its own bound
+            run(f"SET max_temp_directory_size = '{self._temp_bytes}B'")
         # Cached files are checked by time and size (measured: not checking them gains nothing on a local disk).
         run("SET parquet_metadata_cache = true; SET TimeZone = 'UTC'")
         # Scan plans carry paths as they are configured, the engine may compare them resolved.

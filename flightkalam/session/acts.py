@@ -32,6 +32,8 @@ from flightkalam.table.mutation import Extra
 
 HEADER = "x-kalam-as-user"
 OPTION = "as_user"
+REQUEST_HEADER = "x-request-id"
+_REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # it goes into log lines
 # What percent-encoding leaves as it is; a raw space or comma would make two repeated headers look like one name.
 _ENCODED = re.compile(r"(?:[!-$&-+\--~]|%[0-9A-Fa-f]{2})+")
 _MOST_TARGETS = 20
@@ -51,22 +53,26 @@ class Origin:
     :param peer: the address it comes from.
     :param as_user: on whose behalf, by the call's header.
     :param on_start: told how to stop each statement of the call, before it starts.
+    :param request_id: what the client calls its request.
     """
 
     peer: str = ""
     as_user: str | None = None
+    request_id: str = ""
     on_start: Callable[[Callable[[], None]], None] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, headers: Mapping[str, str], peer: str) -> Origin:
         """:raises InvalidValue: the header is there and says no name: such a call is never run as the actor."""
+        asked = headers.get(REQUEST_HEADER, "")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else ""
         value = headers.get(HEADER)
         if value is None:
-            return cls(peer)
+            return cls(peer, request_id=request_id)
         try:
             if not _ENCODED.fullmatch(value):
                 raise ValueError
-            return cls(peer, unquote_to_bytes(value).decode())
+            return cls(peer, unquote_to_bytes(value).decode(), request_id=request_id)
         except ValueError:
             raise InvalidValue(f"{HEADER} must be one user id as percent-encoded UTF-8") from None
 

@@ -85,6 +85,7 @@ def _attempt(e: Execution, table: Table, compute: Compute) -> Written:
     if not change.rows.num_rows:
         return Written(table, change.count, change.returned, 0)
     _check(e, table, change)
+    e.cancel.check()
     with stage(table, e.parts.staging, change.rows) as staged:
         mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes, at=change.at)
         extra = e.extra(change.count)

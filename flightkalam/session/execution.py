@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -20,6 +20,7 @@ from flightkalam.query.compute import Caller, CancelToken, Setting
 from flightkalam.query.params import Literal
 from flightkalam.session.acts import Act, joined
 from flightkalam.session.parts import Parts
+from flightkalam.session.queries import Query
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.transactions import Transaction
 from flightkalam.sql.statements import Name
@@ -44,6 +45,7 @@ class Execution:
     receipt: Receipt | None = None
     parameters: tuple[Literal, ...] = ()  # of the client's query
     act: Act | None = None
+    query: Query | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Execution:
@@ -59,8 +61,19 @@ class Execution:
     def renewed(self) -> Execution:
         """The same caller's next look at the data: a new snapshot of everything durable."""
         return Execution(
-            self.parts, self.identity, self.namespace, self.time_zone, self.cancel, receipt=self.receipt, act=self.act
+            self.parts,
+            self.identity,
+            self.namespace,
+            self.time_zone,
+            self.cancel,
+            receipt=self.receipt,
+            act=self.act,
+            query=self.query,
         )
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Note what a step of the statement takes."""
+        return self.parts.queries.phase(self.query, name)
 
     def extra(self, count: int | None = None) -> Extra | None:
         """What joins the statement's own commit: its receipt and its audit record.

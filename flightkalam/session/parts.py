@@ -21,6 +21,7 @@ from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard
 from flightkalam.session.cache import KeyedTexts, Recent
 from flightkalam.session.deadlines import Deadlines
+from flightkalam.session.queries import Queries
 from flightkalam.session.receipts import Receipts
 from flightkalam.sql.statements import Statement
 from flightkalam.table.mutate import Writer
@@ -55,3 +56,4 @@ class Parts:
     storages: Storages
     receipts: Receipts
     deadlines: Deadlines
+    queries: Queries

@@ -190,8 +190,11 @@ def open_rows(e: Execution, text: str) -> Rows:
     """Start a query and stream its rows in batches of bounded size and exactly the announced schema."""
     bound = bind(e, text, parameters=e.parameters)
     executor = e.parts.executor
-    announced = executor.schema(bound, e.setting)
-    running = executor.rows(plan(e, bound), announced, e.setting, e.cancel)
+    with e.phase("plan"):
+        announced = executor.schema(bound, e.setting)
+        planned = plan(e, bound)
+    with e.phase("execute"):
+        running = executor.rows(planned, announced, e.setting, e.cancel)
     e.on_close(running.close)
     return Rows(announced, running)
 

@@ -22,6 +22,7 @@ from flightkalam.session.acts import AUDITED, HERE, Act, For, Origin, joined, su
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, rows_of
 from flightkalam.session.parts import Parts
+from flightkalam.session.queries import Query
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.settings import Settings
 from flightkalam.session.transactions import Transaction
@@ -37,7 +38,9 @@ TRANSACTION_STATEMENTS = (s.Begin, s.Commit, s.Rollback, *SAVEPOINT_STATEMENTS)
 # What takes part in a transaction; everything else commits by itself.
 _IN_TRANSACTION = (s.Query, s.Explain, s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
 # What of it writes, so that it waits for COMMIT.
-_WAITS_FOR_COMMIT = (s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
+CHANGES_ROWS = (s.Insert, s.Update, s.Delete, s.Merge, s.Truncate)
+# What looks after the service needs no place among the statements that compute: it would wait for what it is to stop.
+UNQUEUED = (*SESSION_STATEMENTS, *TRANSACTION_STATEMENTS, s.ShowSetting, s.ShowQueries, s.ShowJobs, s.KillQuery, s.KillJob)
 # What belongs to the session itself and runs in nobody's name.
 UNACTED = (*SESSION_STATEMENTS, *TRANSACTION_STATEMENTS, s.ShowSetting)
 _KEYED = (s.Query, s.Update, s.Delete)
@@ -54,7 +57,8 @@ class Runner:
     :param receipt: recorded with the statement's commit.
     :param on_start: told how to stop the statement, before it starts.
     :param planned_for: for whom it was prepared or planned, when it was.
-    :param act: in whose name it runs; for a statement that is part of another, that one's."""
+    :param act: in whose name it runs; for a statement that is part of another, that one's.
+    :param query: the record of the statement under way; what stops it stops everything that is run here."""
 
     parts: Parts
     identity: Identity
@@ -65,6 +69,7 @@ class Runner:
     origin: Origin = HERE
     planned_for: For | None = None
     act: Act | None = None
+    query: Query | None = None
 
     # -- understanding -----------------------------------------------------------------------------------------
 
@@ -117,9 +122,9 @@ class Runner:
         if self.act is not None:
             yield self
             return
-        act = self._act(_action_of(statement), statement, text)
+        act = self._act(action_of(statement), statement, text)
         act.only_looked = only_looked
-        with self._performed(act, waits=isinstance(statement, _WAITS_FOR_COMMIT)):
+        with self._performed(act, waits=isinstance(statement, CHANGES_ROWS)):
             yield replace(self, act=act)
 
     @contextmanager
@@ -196,7 +201,11 @@ class Runner:
             receipt=self.receipt,
             parameters=tuple(literals),
             act=self.act,
+            query=self.query,
         )
+        if self.query is not None:
+            e.cancel = self.query.cancel
+            self.query.user = e.identity.user_id
         for told in (self.on_start, self.origin.on_start):
             if told is not None:
                 told(e.cancel.cancel)
@@ -397,7 +406,7 @@ def _until_cancelled(batches: Iterable[pa.RecordBatch], cancel: CancelToken) -> 
     cancel.check()
 
 
-def _action_of(statement: s.Statement) -> str:
+def action_of(statement: s.Statement) -> str:
     return "SELECT" if isinstance(statement, s.Query) else statements.spoken(type(statement))
 
 
@@ -410,6 +419,11 @@ def refuse_clause(statement: s.Statement) -> None:
 def _short_count(e: Execution, short: keyed.Call | None, ordinary: Callable[[], int]) -> int:
     written = keyed.write(e, short) if short is not None else None
     return ordinary() if written is None else written.count
+
+
+def holds_secret(statement: s.Statement, text: str) -> bool:
+    """Whether a text logs in somewhere: then it is shown to nobody, and not even hashed."""
+    return _SECRETS.search(text) is not None or isinstance(statement, _WITH_SECRETS)
 
 
 def parameter_count(text: str) -> int:

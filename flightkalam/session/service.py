@@ -140,6 +140,10 @@ class Service:
     def sql_info(self) -> Mapping[int, str | bool | int | list[str] | dict[int, list[int]]]:
         return {8: 2, 9: True, 10: True, 11: True}
 
+    def count_error(self, sqlstate: str) -> None:
+        """An error has left for a client."""
+        self.parts.counters.add("errors", 1, sqlstate)
+
     def close(self) -> None:
         for session in self.sessions():
             self.close_session(session)

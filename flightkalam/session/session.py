@@ -19,13 +19,18 @@ from flightkalam.session.acts import HERE, OPTION, For, Origin
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
 from flightkalam.session.parts import Parts
+from flightkalam.session.queries import Query
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.results import Planned, Results
 from flightkalam.session.running import (
+    CHANGES_ROWS,
     SAVEPOINT_STATEMENTS,
     SESSION_STATEMENTS,
     TRANSACTION_STATEMENTS,
+    UNQUEUED,
     Runner,
+    action_of,
+    holds_secret,
     parameter_count,
     refuse_clause,
 )
@@ -88,6 +93,21 @@ class Session:
         for transaction in open_:
             with transaction.lock:
                 transaction.end()
+
+    def figures(self) -> dict[str, object]:
+        """What `system.sessions` shows of it."""
+        with self._lock:
+            return {
+                "namespace": self.settings.namespace,
+                "idle_seconds": max(0.0, self.parts.clock.monotonic() - self.last_used),
+                "running": len(self._running),
+                "transactions": len(self._transactions),
+                "prepared": len(self._prepared),
+            }
+
+    @property
+    def open_transactions(self) -> int:
+        return len(self._transactions)
 
     @property
     def busy(self) -> bool:
@@ -359,7 +379,15 @@ class Session:
 
     def _open(self, runner: Runner, text: str, bound: pa.Table | None) -> Rows:
         """A result that the session knows of while it runs, and that lets go of its snapshot at its end."""
-        rows, execution = runner.rows(text, bound)
+        queries = self.parts.queries
+        runner, query = self._begun(runner, text)
+        try:
+            self._known(runner, query, text)
+            with queries.phase(query, "start"):
+                rows, execution = runner.rows(text, bound)
+        except BaseException as error:
+            queries.end(query, error)
+            raise
 
         def close() -> None:
             rows.close()
@@ -367,12 +395,13 @@ class Session:
                 execution.close()
             with self._lock:
                 self._running.discard(tracked)
+            queries.end(query)
 
         def cancel() -> None:
             if execution is not None:
                 execution.cancel.cancel()
 
-        tracked = Rows(rows.schema, rows, total=rows.total, close=close, cancel=cancel)
+        tracked = Rows(rows.schema, queries.streamed(query, rows), total=rows.total, close=close, cancel=cancel)
         with self._lock:
             self._running.add(tracked)
         return tracked
@@ -395,13 +424,38 @@ class Session:
         return self._update(runner, prepared.text, bound, prepared.transaction)
 
     def _update(self, runner: Runner, text: str, bound: pa.Table | None, named: bytes | None) -> int:
-        statement = runner.parse(text)
-        if isinstance(statement, TRANSACTION_STATEMENTS):
-            refuse_clause(statement)
-            if isinstance(statement, SAVEPOINT_STATEMENTS):
-                return self._at_savepoint(statement, runner.transaction)
-            return self._control(statement, named, runner.receipt)
-        return runner.update(text, bound.to_batches() if bound is not None else None)
+        runner, query = self._begun(runner, text)
+        with self.parts.queries.running(query):
+            statement = self._known(runner, query, text)
+            if isinstance(statement, TRANSACTION_STATEMENTS):
+                refuse_clause(statement)
+                if isinstance(statement, SAVEPOINT_STATEMENTS):
+                    return self._at_savepoint(statement, runner.transaction)
+                return self._control(statement, named, runner.receipt)
+            with self.parts.queries.phase(query, "execute"):
+                query.rows = runner.update(text, bound.to_batches() if bound is not None else None)
+            if isinstance(statement, CHANGES_ROWS):
+                self.parts.counters.add("rows_changed", query.rows)
+            return query.rows
+
+    def _begun(self, runner: Runner, text: str) -> tuple[Runner, Query]:
+        """The record of a statement that is about to run, and the runner that everything it does can be stopped by."""
+        queries, origin = self.parts.queries, runner.origin
+        query = queries.begin(self.identity, self.session_id, text, secret=True, request_id=origin.request_id)
+        if origin.on_start is not None:  # a statement that waits for its place can be stopped too
+            origin.on_start(query.cancel.cancel)
+        return replace(runner, query=query), query
+
+    def _known(self, runner: Runner, query: Query, text: str) -> s.Statement:
+        """Understand it, and wait for its place."""
+        queries = self.parts.queries
+        with queries.phase(query, "parse"):
+            statement = runner.parse(text)
+        query.kind, query.secret = action_of(statement), holds_secret(statement, text)
+        if not isinstance(statement, UNQUEUED):
+            with queries.phase(query, "queue"):
+                queries.admit(query)
+        return statement
 
     def ingest(
         self,
@@ -414,7 +468,14 @@ class Session:
     ) -> int:
         with self._lock:
             transaction = self._only_open()
-        return self._runner(transaction, receipt, origin).ingest(request, schema, batches, headers)
+        queries = self.parts.queries
+        runner, query = self._begun(self._runner(transaction, receipt, origin), f"INGEST INTO {request.table}")
+        query.kind, query.secret = "INGEST", False
+        with queries.running(query):
+            with queries.phase(query, "queue"):
+                queries.admit(query)
+            with queries.phase(query, "execute"):
+                return runner.ingest(request, schema, queries.arriving(query, batches), headers)
 
     # -- metadata ----------------------------------------------------------------------------------------------
 

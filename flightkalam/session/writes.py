@@ -269,6 +269,7 @@ def new_row(table: Table, given: dict[int, str]) -> str:
 def commit_rows(e: Execution, table: Table, staged: Staged, on_conflict: OnConflict) -> Written:
     """Hand staged rows to the write door."""
     check_constraints(e, table, staged.rows)
+    e.cancel.check()
     mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
     result = written(staged, lambda: e.parts.writer.write([mutation], e.extra()))
     return Written(table, result.rows[0], result.tables[0], result.first_seq)

@@ -31,6 +31,7 @@ from flightkalam.sql.statements import (
     ShowJobs,
     ShowManifestCache,
     ShowNamespaces,
+    ShowQueries,
     ShowSetting,
     ShowStorages,
     ShowTables,
@@ -78,6 +79,7 @@ _LISTS: dict[str, Callable[[], Statement]] = {
     "NAMESPACES": ShowNamespaces,
     "SCHEMAS": ShowNamespaces,
     "JOBS": ShowJobs,
+    "QUERIES": ShowQueries,
     "USERS": ShowUsers,
     "STORAGES": ShowStorages,
 }

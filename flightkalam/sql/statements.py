@@ -399,6 +399,11 @@ class ShowJobs(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowQueries(Statement):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class ShowStorages(Statement):
     pass
 

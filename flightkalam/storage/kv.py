@@ -18,6 +18,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ class Store:
         self._synced = 0
         self._failed: str | None = None  # the text alone: an error's traceback would keep the database open
         self._closing = False
+        self.timed: Callable[[float], None] = lambda seconds: None  # told how long each sync took
         self._listeners: list[Callable[[int], None]] = []
         self._thread = threading.Thread(target=self._sync_loop, name="kalam-sync", daemon=True)
         self._thread.start()
@@ -231,8 +233,10 @@ class Store:
                     return
                 target = self._appended
             try:
+                begun = time.perf_counter()
                 with _translated():
                     self._db.flush_wal(self._durable)
+                self.timed(time.perf_counter() - begun)
                 for listener in self._listeners:
                     listener(target)
             except BaseException as e:
@@ -244,6 +248,20 @@ class Store:
                 self._wake_waiting(target)
 
     # -- life -------------------------------------------------------------------------------------------------
+
+    def why_not_writable(self) -> str | None:
+        """What keeps writes from being accepted; None while nothing does.  A disk that was full may be free again."""
+        if self._failed is not None:
+            return "the write-ahead log could not be written; the service must be restarted"
+        try:
+            disk = os.statvfs(self._path)
+        except OSError as e:
+            return f"the data directory cannot be reached: {e.strerror}"
+        if disk.f_flag & os.ST_RDONLY:
+            return "the data disk is read-only"
+        if disk.f_bavail * disk.f_frsize < self._reserve:
+            return "the data disk is full"
+        return None
 
     @property
     def healthy(self) -> bool:

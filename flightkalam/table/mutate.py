@@ -127,6 +127,15 @@ class Writer:
         :raises SchemaMoved: a table changed or went since it was planned; nothing was written.
         :raises HeadMoved: a scope has versions newer than `seen`; nothing was written.
         """
+        counters, monotonic = self._scopes.counters, self._scopes.clock.monotonic
+        begun = monotonic()
+        done = self._write_any(mutations, extra, seen)
+        counters.observe("commit_seconds", monotonic() - begun)
+        counters.add("commits")
+        counters.add("versions_written", sum(done.rows))
+        return done
+
+    def _write_any(self, mutations: Sequence[Mutation], extra: Extra | None, seen: int | None) -> Committed:
         if seen is None and len(mutations) == 1 and _shares(mutations[0]):
             scope = self._scopes.open(mutations[0].table, mutations[0].owner)
             if scope.alone != threading.get_ident():

@@ -263,6 +263,7 @@ class FakeService:
     ingested: list[tuple[IngestRequest, pa.Table, dict[str, str]]] = field(default_factory=list)
     options: dict[str, OptionValue] = field(default_factory=dict)
     closed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     shown: list[Credentials | None] = field(default_factory=list)
     info: dict[int, SqlInfoValue] = field(default_factory=lambda: {8: 1})
     _sessions: dict[str, Session] = field(default_factory=dict)
@@ -283,6 +284,9 @@ class FakeService:
 
     def sql_info(self) -> Mapping[int, SqlInfoValue]:
         return self.info
+
+    def count_error(self, sqlstate: str) -> None:
+        self.errors.append(sqlstate)
 
     def _user(self, shown: Credentials) -> str:
         user = shown.secret.removeprefix("token-") if shown.kind == "bearer" else shown.user

@@ -290,10 +290,15 @@ class DuckDBStream:
         self._cancel.check()
         return self._guarded(lambda: self._reader.read_all())
 
-    def interrupt(self) -> None:
+    def interrupt(self, pause: float = 0.02) -> None:
+        """Said again until it is heard: the engine forgets an interruption that comes before the statement has begun."""
         with self._lock:
-            if self._open:
-                self._cursor.interrupt()
+            if not self._open:
+                return
+            self._cursor.interrupt()
+        again = threading.Timer(pause, self.interrupt, (min(2 * pause, 1.0),))
+        again.daemon = True
+        again.start()
 
     def close(self) -> None:
         """Ends the statement: its inputs, temporary files and memory are free afterwards (T-52)."""

@@ -181,6 +181,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         counters=counters,
         clock=clock,
         row_cache_bytes=config.manifest.row_cache_bytes,
+        small_batch_rows=config.manifest.small_batch_rows,
     )
     engine = _engine(config, root, ids)
     jobs = Jobs(store, clock)

@@ -268,7 +268,12 @@ class ManifestConfig(Section):
     """Decoded key columns of cold batches kept in memory, which make repeated updates of flushed rows cheap."""
 
     row_cache_bytes: ByteSize = setting(64 * MIB, unit="bytes", ge=0)
-    """Decoded row groups of cold batches kept in memory, which make reads and changes of single rows by key cheap."""
+    """Decoded row groups of cold batches kept in memory, which make reads and changes of single rows by key cheap, and reads of
+    small batches."""
+
+    small_batch_rows: int = setting(4_096, unit="rows", ge=0, le=1_000_000)
+    """A query over cold batches that have no more rows than these together reads them from `row_cache_bytes` of memory rather
+    than from their files: a user's own rows, mostly. 0 leaves all reading to the engine."""
 
     bloom_cache_bytes: ByteSize = setting(256 * MIB, unit="bytes", ge=0)
     """Bloom filters of cold batches kept in memory, so that a search by key opens no file in vain; 0 uses none."""

@@ -37,6 +37,8 @@ def config(data_dir: Path, settings: Mapping[str, Mapping[str, Any]] | None = No
         "server": {"data_dir": data_dir, "port": 0},
         "auth": {"root_password": ROOT_PASSWORD, **CHEAP},
         "log": {"level": "error"},
+        # Every batch of a test is small; what reads large ones is to be tested with them.
+        "manifest": {"small_batch_rows": 0},
     }
     for name, values in (settings or {}).items():
         sections.setdefault(name, {}).update(values)

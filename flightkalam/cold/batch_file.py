@@ -279,19 +279,39 @@ class BatchReader:
         """
         self.verify(path, entry)
         metadata = self.metadata(path, entry.uuid)
-        stored = stored_names(metadata)
-        wanted: dict[str, str] = {}
-        for name in names:
-            column = schema.find(name)
-            source = name if column is None else stored.get(column.id)
-            if source is not None:
-                wanted[name] = source
+        wanted = _sources(metadata, schema, names)
         with objects.held(path), damaged_batch(path):
             file = pq.ParquetFile(path, metadata=metadata, memory_map=True, page_checksum_verification=verify)
             chosen = range(metadata.num_row_groups) if groups is None else groups
             table = file.read_row_groups(list(chosen), columns=list(wanted.values()), use_threads=False)
         columns = [_under(schema, name, table, wanted.get(name)) for name in names]
         return pa.table(columns, names=list(names))
+
+    def small(
+        self, path: Path, entry: BatchEntry, schema: TableSchema, names: Sequence[str], encoded: int, decoded: int
+    ) -> pa.Table | None:
+        """Columns of a whole batch, as `columns` gives them; None if it is larger than some bytes in the file, or in
+        memory than others.  No more than those are ever used to find out.
+        """
+        self.verify(path, entry)
+        metadata = self.metadata(path, entry.uuid)
+        size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        if size > encoded:
+            return None
+        wanted = _sources(metadata, schema, names)
+        pieces: list[pa.RecordBatch] = []
+        held = 0
+        with objects.held(path), damaged_batch(path):
+            file = pq.ParquetFile(path, metadata=metadata, memory_map=True)
+            # No row is larger than all the file decoded once.
+            rows = max(1, min(entry.rows, decoded // max(1, size)))
+            for piece in file.iter_batches(rows, columns=list(wanted.values()), use_threads=False):
+                held += piece.nbytes
+                if held > decoded:
+                    return None
+                pieces.append(piece)
+            table = pa.Table.from_batches(pieces, file.schema_arrow if not pieces else pieces[0].schema).combine_chunks()
+        return pa.table([_under(schema, name, table, wanted.get(name)) for name in names], names=list(names))
 
     def groups_of(self, path: Path, entry: BatchEntry, column: Column, value: Comparable) -> list[int]:
         """The row groups whose bounds of a column admit a value; all where the footer has no bounds for it."""
@@ -333,6 +353,18 @@ def _read_group_bounds(metadata: pq.FileMetaData, column: Column) -> list[tuple[
         known = statistics is not None and statistics.has_min_max and type_ == column.type.storage
         out.append((statistics.min_raw, statistics.max_raw) if known and column.type.kind in _RAW_KINDS else (None, None))
     return out
+
+
+def _sources(metadata: pq.FileMetaData, schema: TableSchema, names: Sequence[str]) -> dict[str, str]:
+    """What columns are called in the file, without those that it lacks."""
+    stored = stored_names(metadata)
+    wanted: dict[str, str] = {}
+    for name in names:
+        column = schema.find(name)
+        source = name if column is None else stored.get(column.id)
+        if source is not None:
+            wanted[name] = source
+    return wanted
 
 
 def _under(schema: TableSchema, name: str, table: pa.Table, source: str | None) -> pa.ChunkedArray:

@@ -20,6 +20,7 @@ from flightkalam.model.schema import DELETED, TableSchema
 from flightkalam.storage import objects
 from flightkalam.table.choose import choose
 from flightkalam.table.point import MOST_BATCHES, key_asked, rows_of_key
+from flightkalam.table.small import small_batches
 from flightkalam.table.snapshot import Snapshot
 from flightkalam.table.spare import Part, spared
 
@@ -54,7 +55,8 @@ class DirtyBatch:
 class ScanPlan:
     """Everything an engine needs to read one table reference, immutable.
 
-    :param hot: live rows in memory, storage columns with `_deleted` and `_seq`; None when there are none.
+    :param hot: live rows in memory, storage columns with `_deleted` and `_seq`, and cold ones that were read already; None when
+        there are none.
     :param clean: paths of batches of which every row counts.
     :param dirty: the others.
     :param blank: rows of which only the number matters.
@@ -102,15 +104,19 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
     needed = spared(parts, hot, demand if predicate == TRUE and not tombstones else EVERYTHING, snapshot)
     by_range += len(parts) - len(needed.parts)
     hot_rows, hot = (hot_rows, needed.hot) if needed.hot is not None else (0, None)
-    for part in needed.parts:
-        path = str(snapshot.scope.folder / part.entry.file)
+    read += len(needed.parts)
+    dead_rows = sum(len(part.dead) for part in needed.parts if part.dead)
+    small = small_batches(needed.parts, snapshot)
+    if small:
+        hot = _with_rows(snapshot.hot().table.slice(0, 0) if hot is None else hot, small)
+    for part in needed.parts if small is None else ():
+        path = snapshot.scope.folder / part.entry.file
         if part.dead:
-            dirty.append(DirtyBatch(path, part.dead, part.entry.rows))
+            dirty.append(DirtyBatch(str(path), part.dead, part.entry.rows))
         else:
-            clean.append(path)
-        read += 1
+            clean.append(str(path))
     objects.ready([*clean, *(d.path for d in dirty)])  # the holder of the pin keeps them there
-    for part in needed.parts:  # the engine looks at no checksum
+    for part in needed.parts if small is None else ():  # the engine looks at no checksum
         snapshot.scopes.reader.verify(snapshot.scope.folder / part.entry.file, part.entry)
     figures = Figures(
         table=snapshot.table.qualified,
@@ -120,7 +126,7 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
         pruned_by_bloom=choice.by_bloom,
         batches_read=read,
         hot_rows=hot_rows,
-        dead_rows=sum(len(d.dead) for d in dirty),
+        dead_rows=dead_rows,
     )
     _count(snapshot, figures)
     return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures, needed.blank)
@@ -150,5 +156,9 @@ def _hot(snapshot: Snapshot, tombstones: bool, found: list[pa.Table]) -> pa.Tabl
     if cut.tombstones and not tombstones:
         table = table.filter(pc.invert(table.column(DELETED)))
     if found:
-        table = pa.concat_tables([table, *(t.select(table.schema.names).cast(table.schema) for t in found)])
+        table = _with_rows(table, found)
     return table if table.num_rows else None
+
+
+def _with_rows(table: pa.Table, found: Iterable[pa.Table]) -> pa.Table:
+    return pa.concat_tables([table, *(t.select(table.schema.names).cast(table.schema) for t in found)])

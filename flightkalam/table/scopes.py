@@ -126,6 +126,7 @@ class Scopes:
 
     :param current: the committed table of an id, None when it was dropped.
     :param clock: says which rows of STREAM tables have expired.
+    :param small_batch_rows: a scan of batches with no more rows than these together does without the engine's reader.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Scopes:
         counters: Counters | None = None,
         clock: Clock | None = None,
         row_cache_bytes: int = 64 << 20,
+        small_batch_rows: int = 0,
     ) -> None:
         self.clock = clock or SystemClock()
         self.log = log
@@ -152,6 +154,7 @@ class Scopes:
         self.counters = counters if counters is not None else Counters()
         self.blooms = Blooms(bloom_cache_bytes, self.counters, self._remade_key_filter)
         self.groups = GroupCache(self.reader, row_cache_bytes)
+        self.small_batch_rows = small_batch_rows
         self._lock = threading.Lock()
         self._open: dict[Scope, OpenScope] = {}
         self._opening: dict[Scope, threading.Lock] = {}

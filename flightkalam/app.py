@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -77,6 +77,7 @@ from flightkalam.web.health import DRAINING, SERVING, Health
 
 STORE = "store"
 _DAY_SECONDS = 86_400
+_CLOSING_SECONDS = 120  # after the drain: a running job ends its step
 _RESERVED = b"reserved_id"
 _TICKET_KEY = b"ticket_key"
 log = telemetry.logger("app")
@@ -500,8 +501,8 @@ def listen(config: Config) -> Listener:
         raise
 
 
-def serve(config: Config, announce: Callable[[str], None]) -> int:
-    """Serve until SIGTERM or SIGINT, then drain and stop; returns the exit code."""
+def serve(config: Config, announce: Callable[[str], None]) -> NoReturn:
+    """Serve until SIGTERM or SIGINT, then drain, stop and end the process."""
     telemetry.configure(config.log)
     stop = threading.Event()
 
@@ -523,15 +524,29 @@ def serve(config: Config, announce: Callable[[str], None]) -> int:
     announce(f"FlightKalam ready {listener.location}")
     stop.wait()
     log.info("draining", seconds=config.server.drain_seconds)
+    overdue = threading.Timer(config.server.drain_seconds + _CLOSING_SECONDS, _overdue)
+    overdue.daemon = True
+    overdue.start()
     ended = listener.close()
     log.info("stopped", every_call_ended=ended)
-    if not ended:
-        # A client that reads no more holds Arrow's thread, for which the interpreter's own end would wait for ever.
-        # Everything is closed and on disk.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+    _leave(0)
+
+
+def _overdue() -> None:
+    """What is closing does not end.  Everything acknowledged is on disk, and the next start settles the rest."""
+    log.error("closing_abandoned", seconds=_CLOSING_SECONDS, threads=sorted(t.name for t in threading.enumerate()))
+    _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once, after everything is closed and on disk.
+
+    The interpreter's own end waits for threads of others: Arrow's, of a client that reads no more, those that fetch from an
+    object store, and those of libraries that ask for the interpreter once it is gone.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

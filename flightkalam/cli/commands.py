@@ -88,7 +88,7 @@ def serve(
 
     named = {"server.data_dir": data_dir, "server.host": host, "server.port": port}
     loaded = Config.load(config, overrides_of(set_ or []) | {k: v for k, v in named.items() if v is not None})
-    raise typer.Exit(app.serve(loaded, announce=functools.partial(print, flush=True)))
+    app.serve(loaded, announce=functools.partial(print, flush=True))
 
 
 @cli.command()

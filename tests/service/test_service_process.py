@@ -178,6 +178,55 @@ def test_a_result_that_nobody_reads_does_not_hold_the_stop_for_ever(start):
         assert server.stop() == 0
 
 
+VANISHING = """
+import os, sys
+import adbc_driver_flightsql.dbapi as adbc
+connection = adbc.connect(sys.argv[1], db_kwargs={"username": "root", "password": sys.argv[2]}, autocommit=True)
+cursor = connection.cursor()
+cursor.execute("SELECT i, repeat('x', 100) AS s FROM range(100000) a(i), range(100) b(j)")
+cursor.fetch_record_batch().read_next_batch()
+os._exit(0)
+"""
+
+
+def test_a_client_that_vanished_does_not_hold_the_stop(start):
+    server = start(server__drain_seconds=1)
+    uri = server.ready()
+    subprocess.run([sys.executable, "-c", VANISHING, uri, ROOT_PASSWORD], check=True, timeout=60)
+    assert server.stop() == 0
+
+
+def test_a_running_job_does_not_hold_the_stop_and_loses_nothing(start):
+    server = start(server__drain_seconds=1)
+    with connect(server.ready()) as connection:
+        run(connection, "CREATE TABLE t (id BIGINT PRIMARY KEY, s TEXT)")
+        for first in (0, 100_000):
+            run(connection, f"INSERT INTO t SELECT i, 'row ' || i FROM range({first}, {first + 100_000}) AS r(i)")
+            run(connection, "FLUSH TABLE t")
+        run(connection, "COMPACT TABLE t")
+        assert server.stop() == 0
+    with connect(start().ready()) as connection:
+        assert run(connection, "SELECT count(*), min(s), max(id) FROM t") == [(200_000, "row 0", 199_999)]
+        assert [r[5] for r in run(connection, "CHECK TABLE t")] == [None]
+
+
+STUCK = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from flightkalam import app
+from flightkalam.config import Config
+app._CLOSING_SECONDS = 0.5
+app.Listener.close = lambda self: time.sleep(600)
+config = Config(server={"data_dir": Path(sys.argv[1]), "port": 0, "drain_seconds": 0}, auth={"root_password": "long enough"})
+app.serve(config, lambda line: os.kill(os.getpid(), signal.SIGTERM) if "ready" in line else None)
+"""
+
+
+def test_what_does_not_close_is_left_to_the_next_start(tmp_path):
+    done = subprocess.run([sys.executable, "-c", STUCK, str(tmp_path / "data")], timeout=60, capture_output=True, text=True)
+    assert done.returncode == 1 and "closing_abandoned" in done.stderr + done.stdout
+
+
 @pytest.mark.parametrize("flushing", [False, True])
 def test_after_kill_9_every_acknowledged_row_is_there(start, flushing):
     """T-14: acknowledged means durable."""

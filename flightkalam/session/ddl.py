@@ -12,7 +12,7 @@ from flightkalam.catalog import alter, edits
 from flightkalam.catalog.edits import NewColumn, NewTable, NewView
 from flightkalam.catalog.options import access_level_of, kind_of
 from flightkalam.catalog.state import CatalogState, Change
-from flightkalam.errors import InvalidValue, NotNullViolation, UndefinedObject, Unsupported, undefined_table
+from flightkalam.errors import InvalidValue, NotNullViolation, UndefinedObject, Unsupported
 from flightkalam.model.predicate import IsNull
 from flightkalam.model.schema import Column, Table, TableKind, View, fill_bytes
 from flightkalam.model.types import parse_type, to_storage
@@ -102,6 +102,7 @@ def require_create(e: Execution, new: NewTable) -> None:
     kind = kind_of(new.kind, new.options)
     level = access_level_of(new.options)
     authorise.require(e.identity, Action.CREATE, f"{new.namespace}.{new.name}", kind, level)
+    e.refuse_hidden_name(new.namespace, new.name)
 
 
 def create_table(e: Execution, statement: s.CreateTable) -> int:
@@ -130,11 +131,9 @@ def check_constraints_make_sense(e: Execution, table: Table) -> None:
 
 
 def drop_table(e: Execution, statement: s.DropTable) -> int:
-    found = e.find(statement.name)
-    if found is None:
-        if statement.if_exists:
-            return 0
-        raise undefined_table(str(statement.name))
+    if statement.if_exists and e.find(statement.name) is None:
+        return 0
+    found = e.existing(statement.name)
     if isinstance(found, View):
         raise InvalidValue(f'"{found.qualified}" is a view; use DROP VIEW', sqlstate="42809")
     e.require(Action.DROP, found, str(statement.name))
@@ -153,6 +152,11 @@ def alter_table(e: Execution, statement: s.AlterTable) -> int:
     if choose is not None:
         commit(e, choose)
     return 0
+
+
+def _rename_table(e: Execution, table: Table, action: s.RenameTable) -> Choose:
+    e.refuse_hidden_name(table.namespace, action.to.value)
+    return lambda state: edits.rename_table(state, table.id, action.to.value)
 
 
 def _add_column(e: Execution, table: Table, action: s.AddColumn) -> Choose | None:
@@ -232,7 +236,7 @@ _ALTER: dict[type, Callable[..., Choose | None]] = {
     s.AddColumn: _add_column,
     s.DropColumn: _drop_column,
     s.RenameColumn: lambda e, t, a: lambda st: alter.rename_column(st, t.id, a.column.value, a.to.value),
-    s.RenameTable: lambda e, t, a: lambda st: edits.rename_table(st, t.id, a.to.value),
+    s.RenameTable: _rename_table,
     s.SetDefault: _set_default,
     s.DropDefault: lambda e, t, a: lambda st: alter.drop_default(st, t.id, a.column.value),
     s.SetNotNull: _set_not_null,
@@ -248,6 +252,7 @@ _ALTER: dict[type, Callable[..., Choose | None]] = {
 def create_view(e: Execution, statement: s.CreateView) -> int:
     authorise.require(e.identity, Action.CREATE_VIEW)
     namespace, name = e.new_name(statement.name)
+    e.refuse_hidden_name(namespace, name)
     if statement.if_not_exists and e.find(statement.name) is not None:
         return 0
     columns = tuple(c.value for c in statement.columns) if statement.columns is not None else None

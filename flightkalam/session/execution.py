@@ -14,7 +14,7 @@ from flightkalam.auth.identity import Identity
 from flightkalam.catalog.names import fold
 from flightkalam.catalog.providers import SYSTEM, Context
 from flightkalam.catalog.state import CatalogState, split_name
-from flightkalam.errors import AccessDenied, HiddenObject, InvalidValue, undefined_table
+from flightkalam.errors import AccessDenied, DuplicateObject, HiddenObject, InvalidValue, undefined_table
 from flightkalam.model.schema import Table, View
 from flightkalam.query.compute import Caller, CancelToken, Setting
 from flightkalam.query.params import Literal
@@ -195,7 +195,15 @@ class Execution:
         return found if found is not None and self.visible(found) else None
 
     def existing(self, name: Name) -> Table | View:
-        found = self.find(name)
+        found = self.state.find(name.namespace or self.namespace, name.table)
         if found is None:
             raise undefined_table(str(name))
+        if not self.visible(found):
+            raise HiddenObject(undefined_table(str(name)).message, sqlstate="42P01")
         return found
+
+    def refuse_hidden_name(self, namespace: str, name: str) -> None:
+        """A name is taken for everybody; what it is taken by is told to those who may see it."""
+        found = self.state.find(namespace, name)
+        if found is not None and not self.visible(found):
+            raise DuplicateObject(f'the name "{namespace}.{name}" is not available; choose another')

@@ -80,7 +80,13 @@ FORMS: dict[Action, tuple[str, ...]] = {
     Action.CREATE_NAMESPACE: ("CREATE NAMESPACE {n}",),
     Action.DROP_NAMESPACE: ("DROP NAMESPACE IF EXISTS {n}",),
     Action.MANAGE_USERS: ("CREATE USER '{n}' WITH PASSWORD 'long enough'", "ALTER USER 'other' SET ROLE user"),
-    Action.MANAGE_STORAGES: ("SHOW STORAGES", "DROP STORAGE nothing_of_that_name"),
+    Action.MANAGE_STORAGES: (
+        "SHOW STORAGES",
+        "DROP STORAGE nothing_of_that_name",
+        "ALTER STORAGE nothing_of_that_name SET (REGION = 'r')",
+        "CREATE STORAGE nothing_of_that_name WITH (TYPE = 'ftp')",
+    ),
+    Action.BACKUP: ("BACKUP TO '{n}'",),
     Action.READ_SYSTEM: (
         "SELECT * FROM system.users",
         "SELECT * FROM system.audit_log LIMIT 1",
@@ -94,8 +100,8 @@ FORMS: dict[Action, tuple[str, ...]] = {
 ON_TABLES = (
     Action.READ, Action.WRITE, Action.CREATE, Action.ALTER, Action.DROP, Action.FLUSH, Action.COMPACT, Action.CHECK
 )  # fmt: skip
-# Statements that another release brings; BACKUP has its own tests, for it writes a copy each time.
-ELSEWHERE = {Action.BACKUP, Action.KILL_JOB, Action.KILL_QUERY}
+# What they do depends on whose it is that is killed: they have tests of their own.
+ELSEWHERE = {Action.KILL_JOB, Action.KILL_QUERY}
 # What a STREAM table has not, whoever asks (SEMANTICS §1, §3).
 NOT_OF_STREAMS = ("42809", "0A000", "22023")
 _numbers = itertools.count()
@@ -290,6 +296,31 @@ def test_a_hidden_table_is_told_from_a_missing_one_by_nothing(
         assert ask(caller, sql) == tuple(part.replace(missing, hidden) for part in ask(caller, sql.replace(hidden, missing))), (
             sql
         )
+
+
+NAMING = (
+    "CREATE USER TABLE {n} (id BIGINT PRIMARY KEY)",
+    "CREATE USER TABLE IF NOT EXISTS {n} (id BIGINT PRIMARY KEY)",
+    "CREATE USER TABLE {n} AS SELECT 1 AS id",
+    "CREATE USER TABLE IF NOT EXISTS {n} AS SELECT 1 AS id",
+    "CREATE SHARED TABLE {n} (id BIGINT PRIMARY KEY)",
+    "CREATE OR REPLACE VIEW {n} AS SELECT 1 AS one",
+    "ALTER TABLE named RENAME TO {n}",
+)
+
+
+@pytest.mark.parametrize(("role", "level"), [(Role.USER, AccessLevel.PRIVATE), (Role.SERVICE, AccessLevel.DBA)])
+def test_a_name_that_a_hidden_table_has_is_not_available_and_no_more_is_said(
+    house: House, role: Role, level: AccessLevel
+) -> None:
+    caller, name = house.caller(role, "in person"), table_name(TableKind.SHARED, level)
+    ask(caller, "CREATE USER TABLE named (id BIGINT PRIMARY KEY)")
+    for form in NAMING:
+        state, message = ask(caller, form.format(n=name))
+        may_not = role is Role.USER and ("SHARED" in form or "VIEW" in form)
+        assert (state, "not available" in message) == (("42501", False) if may_not else ("42P07", True)), (form, message)
+        assert "exist" not in message and "SHARED tables" not in message.replace("create SHARED tables", "")
+    house.run("DROP TABLE IF EXISTS named")
 
 
 def test_a_user_alters_what_they_created_and_nothing_else(house: House) -> None:

@@ -28,7 +28,7 @@ from flightkalam.session.parts import Parts
 from flightkalam.session.receipts import Receipt
 from flightkalam.sql import statements as s
 from flightkalam.storage.kv import Batch
-from flightkalam.table.mutation import Extra
+from flightkalam.table.mutation import Extra, Versions
 
 HEADER = "x-kalam-as-user"
 OPTION = "as_user"
@@ -165,15 +165,19 @@ class Act:
             raise InvalidValue(f"AS USER, the header {HEADER} and the session option {OPTION} name different users; name one")
         self._identity = impersonate(self.actor, self.subjects[0], self.parts.accounts) if self.subjects else self.actor
 
-    def record(self, batch: Batch, rows: int | None = None) -> None:
+    def record(self, batch: Batch, rows: int | None = None, versions: Versions | None = None) -> None:
         """Join a commit, under its mutex.
+
+        :param rows: what the client is told.
 
         :raises AccessDenied: the subject is not what they were when the statement began; nothing is written.
         """
         self._recorded = False  # a commit may be tried with others first, and then alone
         self.reconfirm()
         if self.audited:
-            self.log.extend(batch, [self.entry(Outcome.SUCCESS, **({} if rows is None else {"rows": rows}))])
+            self.log.extend(
+                batch, [self.entry(Outcome.SUCCESS, **({} if rows is None else {"rows": rows}), **_written(versions))]
+            )
             self._recorded = True
 
     def reconfirm(self) -> None:
@@ -217,23 +221,30 @@ class Act:
             return None
 
 
+def _written(versions: Versions | None) -> dict[str, str]:
+    """Which versions a record is about, as text: many readers of JSON have no numbers of that size (T-4, T-48)."""
+    if versions is None or not versions.count:
+        return {}
+    return {"first_seq": str(versions.first), "last_seq": str(versions.last)}
+
+
 def joined(act: Act | None, receipt: Receipt | None, count: int | None = None) -> Extra | None:
     """What joins a statement's own commit: its record and its receipt; None when there is neither.
 
     :param count: what the client will be told, when the commit itself cannot know it.
     """
-    parts: list[Callable[[Batch, int], None]] = []
+    parts: list[Extra] = []
     if receipt is not None:
         receipt.count = count if count is not None else receipt.count
-        parts.append(receipt.record)
+        parts.append(lambda batch, versions: receipt.record(batch, versions.count))
     if act is not None and act.audited:
-        parts.append(lambda batch, rows: act.record(batch, rows if count is None else count))
+        parts.append(lambda batch, versions: act.record(batch, versions.count if count is None else count, versions))
     if len(parts) == 1:
         return parts[0]
 
-    def extra(batch: Batch, rows: int) -> None:
+    def extra(batch: Batch, versions: Versions) -> None:
         for part in reversed(parts):
-            part(batch, rows)
+            part(batch, versions)
 
     return extra if parts else None
 
@@ -271,12 +282,12 @@ class Attempts:
         if not self._acts:
             return extra
 
-        def commit(batch: Batch, rows: int) -> None:
+        def commit(batch: Batch, versions: Versions) -> None:
             for act in self._acts:
                 act.reconfirm()
             if extra is not None:
-                extra(batch, rows)
-            self._acts[0].log.end(batch, self._transaction, self._made, Outcome.COMMITTED)
+                extra(batch, versions)
+            self._acts[0].log.end(batch, self._transaction, self._made, Outcome.COMMITTED, **_written(versions))
             self._acts.clear()
 
         return commit

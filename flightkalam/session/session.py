@@ -15,7 +15,7 @@ from flightkalam.catalog.names import CATALOG
 from flightkalam.errors import BadRequest, Conflict, InvalidValue, UndefinedObject, Unsupported, undefined_table
 from flightkalam.session import ingest as ingest_
 from flightkalam.session import metadata
-from flightkalam.session.acts import HERE, OPTION, For, Origin
+from flightkalam.session.acts import HERE, OPTION, For, Origin, joined
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
 from flightkalam.session.parts import Parts
@@ -143,7 +143,7 @@ class Session:
             if not commit:
                 found.end()
                 return 0
-            done = found.commit(self.parts.writer, receipt.record if receipt is not None else None)
+            done = found.commit(self.parts.writer, joined(None, receipt))
         return sum(done.rows) if done is not None else 0
 
     def _transaction(self, id_: bytes | None) -> Transaction | None:

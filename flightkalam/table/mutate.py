@@ -38,6 +38,7 @@ from flightkalam.table.mutation import (
     Mutation,
     OnConflict,
     SchemaMoved,
+    Versions,
     check_rows,
     duplicate_key,
     key_of,
@@ -500,7 +501,7 @@ class Writer:
                 at = id_after(at, entry.rows)
             last = id_after(first, max(total, 1) - 1)
             if extra is not None:
-                extra(batch, total)
+                extra(batch, Versions(total, first))
             if not len(batch):
                 return door.store.appended, first
             batch.put("meta", LAST_SEQ, last.to_bytes(8, "big"))
@@ -552,10 +553,13 @@ def _alike(group: list[_Member], most: int) -> list[list[_Member]]:
 
 
 def _every_extra(members: list[_Member]) -> Extra:
-    def extra(batch: Batch, _: int) -> None:
+    def extra(batch: Batch, versions: Versions) -> None:
+        first = versions.first
         for m in members:
+            own = Versions(m.asked.mutation.rows.num_rows, first)
             if m.asked.extra is not None:
-                m.asked.extra(batch, m.asked.mutation.rows.num_rows)
+                m.asked.extra(batch, own)
+            first = id_after(first, own.count)
 
     return extra
 

@@ -11,14 +11,32 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flightkalam.clock import id_after
 from flightkalam.errors import Conflict, DuplicateKey, NotNullViolation
 from flightkalam.model.keys import combined, key_text
 from flightkalam.model.schema import DELETED, Table, TableSchema
 from flightkalam.storage.kv import Batch
 from flightkalam.table.positions import Positions
 
-# Adds to the atomic batch, given how many versions it holds.
-Extra = Callable[[Batch, int], None]
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions that a commit holds: a run of ids.
+
+    :param first: the first one's `_seq`.
+    """
+
+    count: int
+    first: int
+
+    @property
+    def last(self) -> int:
+        """The last one's `_seq`, when there is any."""
+        return id_after(self.first, self.count - 1)
+
+
+# Adds to the atomic batch, given the versions that it holds.
+Extra = Callable[[Batch, Versions], None]
 
 
 class OnConflict(Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from flightkalam.auth.identity import Identity, Role
 from flightkalam.auth.impersonate import REFUSED
 from flightkalam.errors import AccessDenied, InvalidValue, KalamError, Unauthenticated, UndefinedObject
 from flightkalam.flight.ports import Credentials, IngestRequest
-from flightkalam.session.acts import HEADER, Origin
+from flightkalam.session.acts import AUDITED, HEADER, Origin
 from flightkalam.session.call import Call
 from flightkalam.session.session import Session
+from flightkalam.sql import statements as s
 
 ROWS = pa.table({"id": [1, 2], "text": ["x", "y"]})
 
@@ -429,6 +431,53 @@ def test_commit_looks_every_subject_up_once_more(world: World) -> None:
     assert [o for _, _, o in audit(world, "outcome IN ('committed', 'rolled back')")] == ["rolled back"] * 2
 
 
+WRITES = (
+    ("INSERT INTO notes VALUES (1, 'x'), (2, 'y'), (3, 'z')", [1, 2, 3]),
+    ("UPDATE notes SET text = 'by key' WHERE id = 2", [2]),
+    ("UPDATE notes SET text = text || '!' WHERE id <> 2", [1, 3]),
+    ("INSERT INTO notes VALUES (3, 'over'), (4, 'new') ON CONFLICT (id) DO UPDATE SET text = excluded.text", [3, 4]),
+    ("DELETE FROM notes WHERE text = 'new'", [4]),
+)
+
+
+def spans(world: World) -> list[tuple[int, int, int]]:
+    """Rows, first and last `_seq` that the log has of each write that was carried out."""
+    found = world.in_process().run(
+        "SELECT details FROM system.audit_log WHERE subject_user_id = 'ann' AND outcome IN ('success', 'committed') ORDER BY audit_id"
+    )
+    assert found.rows is not None
+    told = [json.loads(text) for text in found.rows.column("details").to_pylist()]
+    return [(d.get("rows", 0), int(d["first_seq"]), int(d["last_seq"])) for d in told]
+
+
+@pytest.mark.parametrize("flushed", [False, True], ids=["hot", "cold"])
+def test_the_record_of_a_write_says_which_versions_it_is_about(world: World, flushed: bool) -> None:
+    """T-48: from a row to who wrote it, and back."""
+    caller, ann = call(world.session("svc", Role.SERVICE), "ann"), world.session("ann", Role.USER)
+    for sql, keys in WRITES:
+        caller.update(sql, None)
+        rows_, first, last = spans(world)[-1]
+        assert rows_ == len(keys)
+        within = f"SELECT id, _deleted FROM notes WHERE _seq >= {first} AND _seq <= {last} ORDER BY id"
+        assert [r["id"] for r in rows(call(ann), within)] == keys, sql
+        if flushed:
+            world.flush()
+    assert len(spans(world)) == len(WRITES)
+
+
+def test_the_records_of_an_ingest_and_of_a_transaction_say_it_too(world: World) -> None:
+    caller, ann = call(world.session("svc", Role.SERVICE), "ann"), world.session("ann", Role.USER)
+    append(caller)
+    transaction = caller.begin()
+    caller.update("INSERT INTO notes VALUES (7, 'x')", transaction)
+    caller.update("DELETE FROM notes WHERE id = 1", transaction)
+    caller.end(transaction, True)
+    ingest, *ends = spans(world)
+    seqs = {r["id"]: r["_seq"] for r in rows(call(ann), "SELECT id, _seq, _deleted FROM notes WHERE _seq > 0")}
+    assert ingest[0] == 2 and ingest[2] == seqs[2] and seqs[1] > ingest[2]
+    assert [end[1:] for end in ends] == [(min(seqs[7], seqs[1]), max(seqs[7], seqs[1]))] * 2
+
+
 # -- what else is recorded ------------------------------------------------------------------------------------------
 
 
@@ -453,6 +502,51 @@ def test_changes_of_catalog_and_accounts_are_recorded_without_secrets(world: Wor
     assert "secret" not in str(found.to_pylist())
     hashes = found.column("statement_hash").to_pylist()[-7:]
     assert hashes[1] is None and hashes[2] is None and hashes[0] is not None, "a hash of a password can be guessed at"
+
+
+# One of each kind that is recorded whoever runs it, in an order that works.
+RECORDED: tuple[tuple[type[s.Statement], str], ...] = (
+    (s.CreateNamespace, "CREATE NAMESPACE n"),
+    (s.CreateTable, "CREATE SHARED TABLE n.t (id BIGINT PRIMARY KEY)"),
+    (s.AlterTable, "ALTER TABLE n.t ADD COLUMN more INT"),
+    (s.Comment, "COMMENT ON TABLE n.t IS 'c'"),
+    (s.CreateView, "CREATE VIEW n.v AS SELECT 1 AS one"),
+    (s.DropView, "DROP VIEW n.v"),
+    (s.DropTable, "DROP TABLE n.t"),
+    (s.DropNamespace, "DROP NAMESPACE n"),
+    (s.CreateUser, "CREATE USER 'eve' WITH PASSWORD 'a long secret' ROLE user"),
+    (s.AlterUser, "ALTER USER 'eve' SET ROLE service"),
+    (s.CreateToken, "CREATE TOKEN 'nightly' FOR USER 'eve'"),
+    (s.DropToken, "DROP TOKEN 'nightly' FOR USER 'eve'"),
+    (s.DropUser, "DROP USER 'eve'"),
+    (s.CreateStorage, "CREATE STORAGE far WITH (TYPE = 's3', URL = 's3://bucket/kalam')"),
+    (s.AlterStorage, "ALTER STORAGE far SET (REGION = 'eu-central-1')"),
+    (s.DropStorage, "DROP STORAGE far"),
+    (s.Backup, "BACKUP TO 'monday'"),
+)
+
+
+def test_every_statement_that_is_recorded_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whom it is carried out, and by whom it is refused; and nobody else's call leaves a record."""
+    assert {kind for kind, _ in RECORDED} == set(AUDITED) - {s.KillJob, s.KillQuery}  # which have tests of their own
+    monkeypatch.setattr(world.kalam.parts.storages, "probe", lambda storage: None)  # there is no bucket
+    root, ann = world.in_process(), world.in_process("ann", Role.USER)
+    for kind, sql in RECORDED:
+        before = len(audit(world))
+        with pytest.raises(Refused):
+            ann.run(sql)
+        root.run(sql)
+        recorded = audit(world)[before:]
+        assert len(recorded) == 2, (sql, recorded)
+        denied, done = recorded
+        action = sql.split(" ")[0]
+        assert denied[0].startswith(action) and denied[1:] == ("ann", "denied"), sql
+        assert done[0].startswith(action) and done[1:] == ("root", "success"), (kind, sql)
+    before = len(audit(world))
+    ann.run("INSERT INTO notes VALUES (1, 'x')")
+    ann.run("SELECT * FROM notes")
+    assert len(audit(world)) == before
+    assert world.kalam.parts.audit.check().problems == []
 
 
 def test_failed_logins_are_recorded_by_the_names_of_accounts_only(world: World) -> None:

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_world import World, plain, rows_of, scratch_folder, seqs_of, shared_table
+from table_world import World, plain, rows_of, scratch_folder, seen, seqs_of, shared_table
 
 from flightkalam import failpoints
 from flightkalam.clock import SystemClock
 from flightkalam.errors import AccessDenied, DuplicateKey, InternalError, NotNullViolation
 from flightkalam.hot.store import ids_of
-from flightkalam.model.schema import Table
+from flightkalam.model.schema import SEQ, Table
 from flightkalam.storage.kv import Batch
 from flightkalam.table.check import check
-from flightkalam.table.mutation import Committed, Extra, Mutation, OnConflict
+from flightkalam.table.mutation import Committed, Extra, Mutation, OnConflict, Versions
 
 ERROR, IGNORE, UPDATE = OnConflict.ERROR, OnConflict.IGNORE, OnConflict.UPDATE
 
@@ -135,20 +135,22 @@ def test_writers_of_other_kinds_do_not_hinder_each_other(writers: Writers, world
 
 
 def test_what_joins_a_commit_joins_it_for_each(writers: Writers, world: World) -> None:
-    """T-48: a record of one refuses that one; the others' are there, each with its own count of rows."""
+    """T-48: a record of one refuses that one; the others' are there, each with its own versions."""
 
     def note(name: bytes) -> Extra:
-        return lambda batch, rows: batch.put("meta", name, b"%d" % rows)
+        return lambda batch, versions: batch.put("meta", name, b"%d %d" % (versions.count, versions.first))
 
-    def refuse(batch: Batch, rows: int) -> None:
+    def refuse(batch: Batch, versions: Versions) -> None:
         raise AccessDenied("no longer")
 
     writers.add(1, extra=note(b"first"))
     writers.add(2, extra=refuse)
     writers.add(3, 4, extra=note(b"third"))
     assert [type(e) for e in writers.run()] == [type(None), AccessDenied, type(None)]
-    assert (world.store.get("meta", b"first"), world.store.get("meta", b"third")) == (b"1", b"2")
     assert sorted(writers.seen()) == [1, 3, 4]
+    seqs = {r["k"]: r[SEQ] for r in seen(world.snapshot(writers.table))}
+    assert world.store.get("meta", b"first") == b"1 %d" % seqs[1]
+    assert world.store.get("meta", b"third") == b"2 %d" % seqs[3]
 
 
 def test_a_null_is_refused_before_the_line(world: World, table: Table) -> None:

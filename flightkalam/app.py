@@ -58,7 +58,7 @@ from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
 from flightkalam.session import Service, gauges, maintenance, manifests, overview, tracing, users
 from flightkalam.session.admission import Admission, Places
-from flightkalam.session.cache import KeyedTexts, Recent
+from flightkalam.session.cache import Readings
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
 from flightkalam.session.queries import Queries
@@ -210,8 +210,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         staging=Staging(hot_log.folder, config.storage.hot_stage_bytes, config.ingest.batch_rows),
         executor=Executor(engine, batch_rows=config.ingest.batch_rows, max_batch_bytes=config.engine.max_batch_bytes),
         guard=Guard(engine, Limits(max_chars=config.server.max_sql_bytes * 2)),
-        statements=Recent(1_024),
-        keyed=KeyedTexts(1_024),
+        statements=Readings(1_024),
         jobs=jobs,
         cleanup=cleanup,
         backups=backups,

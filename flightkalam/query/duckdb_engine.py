@@ -181,7 +181,7 @@ class DuckDBEngine:
             if relation is None:
                 raise Unsupported("the statement returns no rows; only queries can be read")
             columns = [ResultColumn(n, str(t)) for n, t in zip(relation.columns, relation.types, strict=True)]
-        except duckdb.Error as e:
+        except (duckdb.Error, UnicodeDecodeError) as e:
             cursor.close()
             raise self._failed(e) from None
         except BaseException:
@@ -212,7 +212,7 @@ class DuckDBEngine:
             how = f"({', '.join(options)})" if options else ""
             rows = cursor.execute(f"EXPLAIN {how} {sql}").fetchall()
             return _BITS.sub("'…'::BIT", "\n".join(str(r[-1]) for r in rows))
-        except duckdb.Error as e:
+        except (duckdb.Error, UnicodeDecodeError) as e:
             raise self._failed(e) from None
         finally:
             cursor.close()
@@ -264,7 +264,7 @@ class DuckDBStream:
     def _guarded(self, step: Callable[[], Any]) -> Any:
         try:
             return step()
-        except (duckdb.Error, pa.ArrowException, RuntimeError, OSError) as e:
+        except (duckdb.Error, pa.ArrowException, RuntimeError, OSError, UnicodeDecodeError) as e:
             if self._cancel.cancelled:
                 raise self._cancel.error() from None
             raise self._failed(e) from None
@@ -326,6 +326,9 @@ def _set_time_zone(cursor: Any, name: str) -> None:
 
 
 def _failure(error: BaseException) -> Failure:
+    if isinstance(error, UnicodeDecodeError):
+        # A message that quotes bytes which are no text is lost on its way into an exception of its own class.
+        return Failure("RuntimeError", error.object.decode(errors="replace"))
     return Failure(type(error).__name__, str(error))
 
 

@@ -19,11 +19,10 @@ from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.runner import Jobs
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard
-from flightkalam.session.cache import KeyedTexts, Recent
+from flightkalam.session.cache import Readings
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.queries import Queries
 from flightkalam.session.receipts import Receipts
-from flightkalam.sql.statements import Statement
 from flightkalam.table.mutate import Writer
 from flightkalam.table.scopes import Scopes
 from flightkalam.table.staging import Staging
@@ -48,8 +47,7 @@ class Parts:
     staging: Staging
     executor: Executor
     guard: Guard
-    statements: Recent[str, Statement]  # parsed, by text
-    keyed: KeyedTexts
+    statements: Readings
     jobs: Jobs
     cleanup: Cleanup
     backups: Backups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -26,9 +25,9 @@ from flightkalam.session.queries import Query
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.settings import Settings
 from flightkalam.session.transactions import Transaction
-from flightkalam.sql import parse
+from flightkalam.sql import Reading, read
 from flightkalam.sql import statements as s
-from flightkalam.sql.text import referenced_params, substitute_params
+from flightkalam.sql.reading import may_hold_secret
 from flightkalam.table.mutation import SchemaMoved
 from flightkalam.table.scopes import TableGone
 
@@ -48,7 +47,6 @@ _KEYED = (s.Query, s.Update, s.Delete)
 _WITH_SECRETS = (s.CreateUser, s.AlterUser, s.CreateStorage, s.AlterStorage)
 EMPTY = pa.schema([])
 _TRIES = 5  # where others are faster: they replace the table, or write the same keys
-_SECRETS = re.compile("password", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,14 @@ class Runner:
     # -- understanding -----------------------------------------------------------------------------------------
 
     def parse(self, text: str) -> s.Statement:
-        if _SECRETS.search(text):  # passwords stay out of every cache
-            return self._parse_new(text)
-        return self.parts.statements.get(text, self._parse_new)
+        return self.read(text).statement
 
-    def _parse_new(self, text: str) -> s.Statement:
+    def read(self, text: str) -> Reading:
+        return self.parts.statements.get(text, self._read_new)
+
+    def _read_new(self, text: str) -> Reading:
         try:
-            return parse(text, limit=self.parts.config.server.max_sql_bytes)
+            return read(text, limit=self.parts.config.server.max_sql_bytes)
         except MalformedAsUser:
             self._act("AS USER", None).refuse_malformed()
             raise
@@ -96,7 +95,7 @@ class Runner:
             statements.target_of(statement),
             subject_of(statement, self.origin, self.settings.as_user, self.planned_for),
             self.origin,
-            None if text is None or _SECRETS.search(text) or isinstance(statement, _WITH_SECRETS) else text,
+            None if text is None or (statement is not None and holds_secret(statement, text)) else text,
             isinstance(statement, AUDITED),
         )
 
@@ -171,20 +170,21 @@ class Runner:
                 announced = keyed.schema(e, short)
             if announced is not None:
                 return announced
-        values = [params.NULL] * parameter_count(text) if prepared else _one_row(text, bound)
-        statement, literals = self._substituted(statement, text, values)
+        reading = self.read(text)
+        values = [params.NULL] * reading.parameters if prepared else _one_row(reading, bound)
+        statement, literals = self._substituted(statement, reading, values)
         make = statements.row_of(statement).schema
         assert make is not None, "a statement with rows has a schema"
         with self._execution(statement, literals) as e:
             return make(e, statement)
 
     def _substituted(
-        self, statement: s.Statement, text: str, literals: Sequence[Literal]
+        self, statement: s.Statement, reading: Reading, literals: Sequence[Literal]
     ) -> tuple[s.Statement, Sequence[Literal]]:
         """Only a query is planned with parameters; of other statements the text takes their values in."""
         if isinstance(statement, s.Query) or not literals:
             return statement, literals
-        return self.parse(substitute_params(text, [v.sql for v in literals])), ()
+        return self.parse(reading.filled([v.sql for v in literals])), ()
 
     # -- executing ---------------------------------------------------------------------------------------------
 
@@ -247,7 +247,8 @@ class Runner:
         return rows, e
 
     def _rows(self, statement: s.Statement, text: str, bound: pa.Table | None) -> tuple[Rows, Execution]:
-        statement, literals = self._substituted(statement, text, _one_row(text, bound))
+        reading = self.read(text)
+        statement, literals = self._substituted(statement, reading, _one_row(reading, bound))
         run = statements.row_of(statement).rows
         if run is None:
             raise BadRequest("the statement returns no rows; run it as an update")
@@ -266,10 +267,10 @@ class Runner:
 
         :param describe: its parameters are not bound yet.
         """
-        if not isinstance(statement, _KEYED) or self.transaction is not None or _SECRETS.search(text):
+        if not isinstance(statement, _KEYED) or self.transaction is not None:
             return None
-        found = self.parts.keyed.get(text)
-        if found is None:
+        found = self.read(text).keyed
+        if found is None or not self.parts.statements.keyed:
             return None
         return keyed.Call(found, None) if describe and found.parameters else keyed.call(found, bound)
 
@@ -296,7 +297,7 @@ class Runner:
             return runner._updated(statement, text, batches)
 
     def _updated(self, statement: s.Statement, text: str, batches: Iterable[pa.RecordBatch] | None) -> int:
-        if parameter_count(text):
+        if self.read(text).parameters:
             return self._update_bound(text, statement, batches)
         run = statements.row_of(statement).count
         if run is None:
@@ -324,20 +325,21 @@ class Runner:
 
     def _update_bound(self, text: str, statement: s.Statement, batches: Iterable[pa.RecordBatch] | None) -> int:
         """Run an update for every row of parameters: all of them or none."""
-        bound = _parameter_rows(text, batches)
+        reading = self.read(text)
+        bound = _parameter_rows(reading.parameters, batches)
         if isinstance(statement, s.Insert) and writes.takes_rows(statement):
             names = [f"p{i + 1}" for i in range(bound.num_columns)]
-            insert = self.parse(substitute_params(text, names))
+            insert = self.parse(reading.filled(names))
             assert isinstance(insert, s.Insert), "parameters do not change the kind of a statement"
             rows = bound.rename_columns(names)
             return self._counted(insert, lambda e: dml.insert(e, insert, rows).count)
         short = self._keyed(statement, text, bound)
         if short is not None and statements.row_of(statement).count is not None:
             return self._counted(statement, lambda e: _short_count(e, short, lambda: self._count_of(e, text, bound)))
-        done = self._update_joined(text, statement, bound)
+        done = self._update_joined(reading, statement, bound)
         if done is not None:
             return done
-        texts = [substitute_params(text, [v.sql for v in row]) for row in params.rows_of(bound)]
+        texts = [reading.filled([v.sql for v in row]) for row in params.rows_of(bound)]
         if len(texts) == 1:
             return self.update(texts[0])
         if self.transaction is not None:
@@ -345,16 +347,16 @@ class Runner:
                 return sum(self.update(t) for t in texts)
         return self._tried(lambda inside: sum(inside.update(t) for t in texts))
 
-    def _update_joined(self, text: str, statement: s.Statement, bound: pa.Table) -> int | None:
+    def _update_joined(self, reading: Reading, statement: s.Statement, bound: pa.Table) -> int | None:
         """Many rows of parameters for a statement by key, as one statement; None where that would not mean the same."""
-        found = self.parts.keyed.get(text) if isinstance(statement, _KEYED) and bound.num_rows >= many.FEWEST else None
-        if found is None or found.action == "select" or found.output != () or _SECRETS.search(text):
+        found = reading.keyed if self.parts.statements.keyed and bound.num_rows >= many.FEWEST else None
+        if found is None or found.action == "select" or found.output != ():
             return None
         with self._execution(statement) as e:
             table = e.state.find(*split_name(found.parts, e.namespace))
         if not isinstance(table, Table) or not many.joins(found, table, bound):
             return None
-        over = many.joined(self.parse(substitute_params(text, many.quoted(bound.num_columns))))
+        over = many.joined(self.parse(reading.filled(many.quoted(bound.num_columns))))
         inputs = {reads.PARAMETERS: bound.rename_columns(many.names(bound.num_columns))}
         if isinstance(over, s.Update):
             return self._counted(over, lambda e: dml.update(e, over, inputs).count)
@@ -362,7 +364,7 @@ class Runner:
 
     def _count_of(self, e: Execution, text: str, bound: pa.Table) -> int:
         """Run an update with one row of parameters in an execution that has begun."""
-        statement = self.parse(substitute_params(text, [v.sql for v in params.literals(bound)]))
+        statement = self.parse(self.read(text).filled([v.sql for v in params.literals(bound)]))
         run = statements.row_of(statement).count
         assert run is not None, "parameters do not change the kind of a statement"
         return run(e, statement)
@@ -423,20 +425,16 @@ def _short_count(e: Execution, short: keyed.Call | None, ordinary: Callable[[], 
 
 def holds_secret(statement: s.Statement, text: str) -> bool:
     """Whether a text logs in somewhere: then it is shown to nobody, and not even hashed."""
-    return _SECRETS.search(text) is not None or isinstance(statement, _WITH_SECRETS)
-
-
-def parameter_count(text: str) -> int:
-    return max((p.index for p in referenced_params(text)), default=0)
+    return may_hold_secret(text) or isinstance(statement, _WITH_SECRETS)
 
 
 def _only_looks(statement: s.Statement) -> bool:
     return type(statement).__name__.startswith(("Show", "Describe", "Check"))
 
 
-def _one_row(text: str, bound: pa.Table | None) -> list[Literal]:
+def _one_row(reading: Reading, bound: pa.Table | None) -> list[Literal]:
     """The parameters of a query."""
-    wanted, given = parameter_count(text), 0 if bound is None else bound.num_columns
+    wanted, given = reading.parameters, 0 if bound is None else bound.num_columns
     if not wanted and not given:
         return []
     if bound is None or bound.num_rows == 0:
@@ -448,8 +446,7 @@ def _one_row(text: str, bound: pa.Table | None) -> list[Literal]:
     return params.literals(bound)
 
 
-def _parameter_rows(text: str, batches: Iterable[pa.RecordBatch] | None) -> pa.Table:
-    wanted = parameter_count(text)
+def _parameter_rows(wanted: int, batches: Iterable[pa.RecordBatch] | None) -> pa.Table:
     held = [b for b in batches or () if b.num_rows]
     if not held:
         raise InvalidValue(f"the statement has {wanted} parameters and none was bound", sqlstate="07001")

@@ -31,7 +31,6 @@ from flightkalam.session.running import (
     Runner,
     action_of,
     holds_secret,
-    parameter_count,
     refuse_clause,
 )
 from flightkalam.session.settings import COMPRESSION, Settings
@@ -286,7 +285,7 @@ class Session:
             secrets.token_bytes(16),
             sql,
             runner.announced(sql, None, prepared=True),
-            pa.schema([pa.field(str(i + 1), pa.null()) for i in range(parameter_count(sql))]),
+            pa.schema([pa.field(str(i + 1), pa.null()) for i in range(runner.read(sql).parameters)]),
             runner.is_update(runner.parse(sql)),
             transaction,
             planned_for,

@@ -10,5 +10,6 @@ Does not belong here: the catalog, users and rights, the engine, the meaning of 
 """
 
 from flightkalam.sql.parser import MAX_SQL_CHARS, parse, split
+from flightkalam.sql.reading import Reading, read
 
-__all__ = ["MAX_SQL_CHARS", "parse", "split"]
+__all__ = ["MAX_SQL_CHARS", "Reading", "parse", "read", "split"]

@@ -12,16 +12,16 @@ column, is for the session to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from flightkalam.errors import SqlSyntaxError
 from flightkalam.sql.cursor import RESERVED, Cursor, words
-from flightkalam.sql.lexer import STRING_KINDS, UNICODE_SPACES, Kind, lex
+from flightkalam.sql.lexer import STRING_KINDS, UNICODE_SPACES, Kind, Tokens, lex
 from flightkalam.sql.statements import Ident
-from flightkalam.sql.text import referenced_params
+from flightkalam.sql.text import Param, params_of
 
 # Words that the engine reads as something else than a name in some places: as a type, a function, a kind of join.
 _NOT_NAMES = RESERVED | words(
@@ -87,12 +87,21 @@ class _Other(Exception):
 
 def read_keyed(text: str) -> Keyed | None:
     """The statement if it is one about a row by its key, as far as its words can tell."""
+    try:
+        tokens = lex(text)
+        return keyed_of(tokens, params_of(tokens))
+    except SqlSyntaxError:
+        return None
+
+
+def keyed_of(tokens: Tokens, params: Sequence[Param]) -> Keyed | None:
+    """The same of a text that has been cut into tokens."""
+    text = tokens.text
     lower = text.lower()
     if len(text) > _LONGEST or any(name in lower for name in _HIDDEN) or _ODD.search(text):
         return None
     try:
-        tokens = lex(text)
-        places = {p.start: p.index - 1 for p in referenced_params(text)}
+        places = {p.start: p.index - 1 for p in params}
         end = len(tokens)
         while end and tokens.symbol(end - 1) == ";":
             end -= 1

@@ -43,8 +43,12 @@ def parse(text: str, *, limit: int = MAX_SQL_CHARS) -> Statement:
     :raises Unsupported: it is known, and refused by name.
     :raises InvalidValue: it is longer than `limit` characters.
     """
-    _check_length(text, limit)
-    tokens = lex(text)
+    check_length(text, limit)
+    return parse_tokens(lex(text))
+
+
+def parse_tokens(tokens: Tokens) -> Statement:
+    """`parse` of a text that has been cut into tokens."""
     try:
         return _parsed(tokens)
     except SqlSyntaxError as error:
@@ -93,7 +97,7 @@ def split(text: str) -> list[str]:
     return pieces
 
 
-def _check_length(text: str, limit: int) -> None:
+def check_length(text: str, limit: int) -> None:
     if len(text) > limit:
         raise InvalidValue(
             f"the statement has {len(text):,} characters, the limit is {limit:,}: split it, or ingest rows in bulk"

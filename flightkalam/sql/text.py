@@ -54,10 +54,14 @@ def splice(text: str, replacements: Iterable[tuple[int, int, str]]) -> str:
 def referenced_params(text: str) -> tuple[Param, ...]:
     """All parameters in the order of the text.  The three ways to write them cannot be mixed, for `?` has no number of
     its own that could not collide."""
-    if "?" not in text and "$" not in text:
+    return () if "?" not in text and "$" not in text else params_of(lex(text))
+
+
+def params_of(tokens: Tokens) -> tuple[Param, ...]:
+    """The same of a text that has been cut into tokens."""
+    text, params = tokens.text, list[Param]()
+    if Kind.PARAM not in tokens.kinds:
         return ()
-    tokens = lex(text)
-    params: list[Param] = []
     names: dict[str, int] = {}
     for i, kind in enumerate(tokens.kinds):
         if kind == Kind.PARAM:
@@ -94,11 +98,20 @@ def substitute_params(text: str, literals: Sequence[str]) -> str:
     A literal is set off by spaces, and in parentheses unless it is a single token: `-?` with `-1` must not become a
     comment, nor `e?` with `'x'` an escape string, nor `?::INT` bind its cast tighter than a sign.
     """
-    params = referenced_params(text)
-    wanted = max((p.index for p in params), default=0)
+    return fill_params(text, referenced_params(text), literals)
+
+
+def fill_params(text: str, params: Sequence[Param], literals: Sequence[str]) -> str:
+    """`substitute_params` of a text whose parameters are known."""
+    wanted = wanted_params(params)
     if wanted != len(literals):
         raise InvalidValue(f"the statement has {wanted} parameters, {len(literals)} values were given: bind each once")
     return splice(text, ((p.start, p.end, _set_off(literals[p.index - 1])) for p in params))
+
+
+def wanted_params(params: Sequence[Param]) -> int:
+    """How many values have to be bound."""
+    return max((p.index for p in params), default=0)
 
 
 def _set_off(literal: str) -> str:

@@ -64,7 +64,7 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.worlds = [World(folder / name) for name in ("short", "ordinary")]
-        self.worlds[1].kalam.parts.keyed.enabled = False
+        self.worlds[1].kalam.parts.statements.keyed = False
         self.clients: list[InProcess] = [w.in_process() for w in self.worlds]
         self.taken = 0
 
@@ -280,6 +280,13 @@ def test_both_ways_understand_parameters_alike(
     }
     text, bound = texts[kind]
     pair.same(text, pa.table([pa.array([v], v.type) for v in bound], names=[str(i) for i in range(len(bound))]))
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM u WHERE k = ?", "UPDATE u SET v = 1 WHERE k = ?", "DELETE FROM u WHERE k = ?"])
+def test_bytes_that_are_no_text_are_refused_like_any_value_that_does_not_fit(pair: Pair, sql: str) -> None:
+    pair.same(f"INSERT OR REPLACE INTO u VALUES ('{_UUIDS[0]}', 1)")
+    refused = pair.same(sql, pa.table([pa.array([b"\x80\xff"])], names=["0"]))
+    assert isinstance(refused, Refused) and refused.sqlstate == "22P02", refused
 
 
 # -- what takes the short way, so that the comparison above is one ----------------------------------------------------

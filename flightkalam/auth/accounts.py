@@ -22,6 +22,7 @@ import base64
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -340,7 +341,9 @@ def _key(name: str) -> bytes:
     return _PREFIX + name.encode()
 
 
+@lru_cache(maxsize=4096)
 def _decode(record: bytes) -> Account:
+    """An account never changes, its record does: what was read once is the same object again on every call."""
     try:
         return Account.model_validate_json(record)
     except ValidationError:

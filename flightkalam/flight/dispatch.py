@@ -132,7 +132,7 @@ def _stream(call: Call, handle: bytes) -> flight.FlightDataStream:
     call.streams.check(key)
     with call.streams.opening(key, call.context) as opening:
         rows = call.session.fetch(handle, opening.can_stop)
-    return call.streams.serve(rows, key, call.context, call.user_agent, _compression(call))
+        return call.streams.serve(rows, opening, call.user_agent, _compression(call))
 
 
 def _compression(call: Call) -> str | None:

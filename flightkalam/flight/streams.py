@@ -6,6 +6,9 @@ thread looks at all running calls a few times a second.
 
     GeneratorStream (Arrow's) -> _Iterator -> _Running <- Streams <- the watching thread, actions, drain
 
+A small result that is there at once (`Rows.soon`) is read to its end before the call answers, and Arrow sends it without
+asking us again: for one row the way through Python and back costs more than the row.  Others answer with their schema first.
+
 Arrow drops its stream, and with it the `_Iterator`, before it frees the call's context.  That is why only `_Iterator`
 holds the end of the chain: when it goes, `_Running.close` takes the lock that the watching thread holds while it asks
 the context, and after that nobody asks again.
@@ -17,6 +20,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -28,6 +32,8 @@ from flightkalam.flight.ports import Rows
 _WATCH_SECONDS = 0.05
 # How many results are remembered after their end, so that a late cancel is answered truly.
 _REMEMBERED = 10_000
+# A result whose first batch has more rows streams.
+_FEW_ROWS = 2_048
 
 Key = tuple[str, bytes]  # user, handle
 _OPTIONS: dict[str | None, pa.ipc.IpcWriteOptions] = {
@@ -69,13 +75,19 @@ class Streams:
             with self._lock:
                 self._running.pop(id(opening), None)
 
-    def serve(
-        self, rows: Rows, key: Key, context: flight.ServerCallContext, user_agent: str, compression: str | None = None
-    ) -> flight.GeneratorStream:
-        running = _Running(self, rows, key, context)
+    def serve(self, rows: Rows, opening: _Opening, user_agent: str, compression: str | None = None) -> flight.FlightDataStream:
+        """The answer to the call that `opening` is of; to be asked for inside it, since rows are read ahead here."""
+        held, rest = _ahead(rows, opening) if rows.soon else ([], iter(rows))
+        options = _OPTIONS.get(compression)
+        if rest is None:
+            rows.close()
+            with self._lock:
+                self._remember(opening.key, cancelled=False)
+            return flight.RecordBatchStream(pa.Table.from_batches(held, rows.schema), options)
+        running = _Running(self, rows, opening.key, opening.context)
         with self._lock:
             self._running[id(running)] = running
-        return flight.GeneratorStream(rows.schema, _Iterator(running, user_agent), _OPTIONS.get(compression))
+        return flight.GeneratorStream(rows.schema, _Iterator(running, chain(held, rest), user_agent), options)
 
     def cancel(self, key: Key) -> bool:
         """Stop a result, or keep one from starting; False if it has ended already."""
@@ -125,13 +137,29 @@ class Streams:
                 running.stop(Cancelled("the query was cancelled by its client"))
 
 
+def _ahead(rows: Rows, opening: _Opening) -> tuple[list[pa.RecordBatch], Iterator[pa.RecordBatch] | None]:
+    """The first batches of a result and the rest of it; None when there is no rest."""
+    opening.can_stop(rows.cancel)
+    held: list[pa.RecordBatch] = []
+    rest = iter(rows)
+    try:
+        for batch in rest:
+            held.append(batch)
+            if batch.num_rows > _FEW_ROWS or len(held) > 1:
+                return held, rest
+    except BaseException as error:
+        rows.close()
+        raise (opening.reason or error) from None
+    return held, None
+
+
 class _Opening:
     """A result that has not given its first row yet."""
 
     def __init__(self, key: Key, context: flight.ServerCallContext) -> None:
         self.key = key
+        self.context = context
         self.reason: KalamError | None = None
-        self._context = context
         self._stops: Callable[[], None] | None = None
 
     def can_stop(self, how: Callable[[], None]) -> None:
@@ -140,7 +168,7 @@ class _Opening:
             how()
 
     def left(self) -> bool:
-        return self.reason is None and bool(self._context.is_cancelled())
+        return self.reason is None and bool(self.context.is_cancelled())
 
     def stop(self, reason: KalamError) -> None:
         self.reason = reason
@@ -180,10 +208,10 @@ class _Running:
 class _Iterator:
     """What Arrow pulls.  Not a generator: one that was never started would not run its `finally`."""
 
-    def __init__(self, running: _Running, user_agent: str) -> None:
+    def __init__(self, running: _Running, batches: Iterator[pa.RecordBatch], user_agent: str) -> None:
         self._running = running
+        self._batches = batches
         self._user_agent = user_agent
-        self._batches: Iterator[pa.RecordBatch] | None = None
         self._sent = 0
 
     def __iter__(self) -> _Iterator:
@@ -197,8 +225,6 @@ class _Iterator:
                 running.stop(Cancelled("the query was cancelled by its client"))
             if running.reason is not None:
                 raise running.reason
-            if self._batches is None:
-                self._batches = iter(running.rows)
             batch = next(self._batches)
             self._sent += batch.num_rows
             return batch, b'{"rows": %d, "total": %d}' % (self._sent, running.rows.total)

@@ -9,7 +9,10 @@ import pyarrow as pa
 
 
 class Rows:
-    """A result that streams.  Iterate once; `close` in any case; `cancel` from any thread."""
+    """A result that streams.  Iterate once; `close` in any case; `cancel` from any thread.
+
+    :param soon: its first rows are there, or will be at once.
+    """
 
     def __init__(
         self,
@@ -17,11 +20,13 @@ class Rows:
         batches: Iterable[pa.RecordBatch],
         *,
         total: int = -1,
+        soon: bool = False,
         close: Callable[[], None] = lambda: None,
         cancel: Callable[[], None] = lambda: None,
     ) -> None:
         self.schema = schema
         self.total = total
+        self.soon = soon
         self._batches = batches
         self._close = close
         self._cancel = cancel
@@ -48,7 +53,7 @@ class Rows:
 
 def rows_of(table: pa.Table) -> Rows:
     """A small result that lies in memory."""
-    return Rows(table.schema, table.to_batches(max_chunksize=16_384), total=table.num_rows)
+    return Rows(table.schema, table.to_batches(max_chunksize=16_384), total=table.num_rows, soon=True)
 
 
 COUNT_SCHEMA = pa.schema([pa.field("count", pa.int64(), nullable=False)])

@@ -196,7 +196,7 @@ def open_rows(e: Execution, text: str) -> Rows:
     with e.phase("execute"):
         running = executor.rows(planned, announced, e.setting, e.cancel)
     e.on_close(running.close)
-    return Rows(announced, running)
+    return Rows(announced, running, soon=not planned.inputs and not planned.requests and "from" not in text.lower())
 
 
 # -- EXPLAIN ----------------------------------------------------------------------------------------------------------

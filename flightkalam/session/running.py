@@ -95,7 +95,7 @@ class Runner:
             statements.target_of(statement),
             subject_of(statement, self.origin, self.settings.as_user, self.planned_for),
             self.origin,
-            None if text is None or (statement is not None and holds_secret(statement, text)) else text,
+            None if text is None or isinstance(statement, _WITH_SECRETS) or may_hold_secret(text) else text,
             isinstance(statement, AUDITED),
         )
 

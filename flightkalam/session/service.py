@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,6 +16,8 @@ from flightkalam.session.call import Call
 from flightkalam.session.parts import Parts
 from flightkalam.session.results import Results
 from flightkalam.session.session import Session
+
+_LOOK_SECONDS = 1.0  # between looks for idle sessions
 
 
 class Credentials(Protocol):
@@ -38,12 +39,16 @@ class Service:
         self.draining = False
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self._look_at = 0.0
         self._results = Results()
 
     def login(self, credentials: Credentials, peer: str) -> str:
         """Exchange a name and password for a bearer token, or confirm a token."""
-        with self._failures_recorded(credentials, peer):
+        try:
             return self._login(credentials, peer)
+        except Unauthenticated as error:
+            self._note_failure(credentials, peer, error)
+            raise
 
     def _login(self, credentials: Credentials, peer: str) -> str:
         if credentials.kind == "bearer":
@@ -56,8 +61,11 @@ class Service:
         """The session of a call; made when it is the first."""
         if credentials is None:
             raise Unauthenticated("log in first: send a name and password, or a token")
-        with self._failures_recorded(credentials, peer):
+        try:
             identity = self._identity(credentials, peer)
+        except Unauthenticated as error:
+            self._note_failure(credentials, peer, error)
+            raise
         session = self._session_of(identity)
         try:
             return Call(session, headers, peer)
@@ -67,23 +75,13 @@ class Service:
             self.parts.audit.write([refused])
             raise
 
-    @contextmanager
-    def _failures_recorded(self, credentials: Credentials, peer: str) -> Iterator[None]:
+    def _note_failure(self, credentials: Credentials, peer: str, error: Unauthenticated) -> None:
         """A login that failed is recorded, under its name if there is such an account: people type passwords there.
 
         Of a flood that is refused unseen the first: nobody who has no account may fill the log.
         """
-        try:
-            yield
-        except Flood as error:
-            if error.first:
-                self._record_failure(credentials, peer, error)
-            raise
-        except Unauthenticated as error:
-            self._record_failure(credentials, peer, error)
-            raise
-
-    def _record_failure(self, credentials: Credentials, peer: str, error: Unauthenticated) -> None:
+        if isinstance(error, Flood) and not error.first:
+            return
         known = self.parts.accounts.find(credentials.user) is not None
         name = credentials.user if known else None
         details = {"by": credentials.kind, "sqlstate": error.sqlstate}
@@ -120,12 +118,17 @@ class Service:
                 found = self._sessions[identity.session_id] = Session(self.parts, identity, identity.session_id, self._results)
             found.identity = identity  # the role as it is now
             found.last_used = now
-            idle = self.parts.config.auth.session_idle_seconds
-            expired = [k for k, s in self._sessions.items() if now - s.last_used > idle and not s.busy]
-            gone = [self._sessions.pop(k) for k in expired]
+            gone = self._idle(now) if now >= self._look_at else []
         for session in gone:
             session.close()
         return found
+
+    def _idle(self, now: float) -> list[Session]:
+        """Take out the sessions that nobody has used for long.  There may be many, so not every call looks at all of them."""
+        idle = self.parts.config.auth.session_idle_seconds
+        self._look_at = now + min(_LOOK_SECONDS, idle)
+        expired = [k for k, s in self._sessions.items() if now - s.last_used > idle and not s.busy]
+        return [self._sessions.pop(k) for k in expired]
 
     def close_session(self, session: Session | Call) -> None:
         session = session.session if isinstance(session, Call) else session

@@ -400,7 +400,8 @@ class Session:
             if execution is not None:
                 execution.cancel.cancel()
 
-        tracked = Rows(rows.schema, queries.streamed(query, rows), total=rows.total, close=close, cancel=cancel)
+        batches = queries.streamed(query, rows)
+        tracked = Rows(rows.schema, batches, total=rows.total, soon=rows.soon, close=close, cancel=cancel)
         with self._lock:
             self._running.add(tracked)
         return tracked

@@ -56,9 +56,12 @@ class TableInfo:
 
 
 class Rows:
-    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], interrupted: threading.Event) -> None:
+    def __init__(
+        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], interrupted: threading.Event, *, soon: bool = False
+    ) -> None:
         self.schema = schema
         self.total = -1
+        self.soon = soon
         self.interrupted = interrupted
         self.closed = threading.Event()
         self._batches = batches
@@ -122,7 +125,7 @@ class Session:
         sql = _known(handle)
         self._note("fetch", sql)
         interrupted = threading.Event()
-        rows = Rows(self._schema(sql), self._batches(sql, handle, interrupted), interrupted)
+        rows = Rows(self._schema(sql), self._batches(sql, handle, interrupted), interrupted, soon=sql.split()[-1].isdigit())
         self.service.rows.append(rows)
         return rows
 

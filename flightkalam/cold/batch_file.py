@@ -331,6 +331,11 @@ class BatchReader:
                     self._bounds.popitem(last=False)
         return found
 
+    def start_of(self, path: Path, entry: BatchEntry, group: int) -> int:
+        """Row number in the batch of the first row of a row group."""
+        metadata = self.metadata(path, entry.uuid)
+        return sum(metadata.row_group(i).num_rows for i in range(group))
+
     def places_of(self, path: Path, entry: BatchEntry, groups: Sequence[int]) -> np.ndarray:
         """Row numbers in the batch of the rows of some row groups, int64[n]."""
         metadata = self.metadata(path, entry.uuid)

@@ -429,6 +429,11 @@ class HotRows:
         base, start = (maps, known) if known < k else ({}, 0)
         fresh = marks[start:k]
         maps = dict(base)
+        if len(fresh) == 1:  # one write since: nothing to sort out
+            batch, row = int(fresh["batch"][0]), int(fresh["row"][0])
+            maps[batch] = maps.get(batch, BitMap()) | BitMap([row])
+            self._dead_cold = (k, maps)
+            return maps
         for batch in np.unique(fresh["batch"]).tolist():
             rows = fresh["row"][fresh["batch"] == batch].astype(np.uint32)
             maps[batch] = maps.get(batch, BitMap()) | BitMap(rows)

@@ -211,7 +211,7 @@ class Probe:
     @property
     def meets_itself(self) -> bool:
         """Whether two of the hashes are equal, so that two of the keys may be."""
-        return bool((self.ordered[1:] == self.ordered[:-1]).any())
+        return len(self) > 1 and bool((self.ordered[1:] == self.ordered[:-1]).any())
 
     def index(self, first_row: int) -> KeyIndex:
         """The keys as an index of the rows from `first_row` on."""

@@ -232,19 +232,23 @@ def _deleted(table: Table, row: pa.Table) -> pa.Table:
     return tombstones(table, row.select([c.name for c in table.schema.key_columns]))
 
 
+def _as(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type == type_ else column.cast(type_)
+
+
 def _updated(resolved: _Resolved, row: pa.Table) -> pa.Table | None:
     """The next version of a row; None when nothing changes."""
-    table, new = resolved.table, row.select(resolved.table.schema.storage.names)
-    changed = False
+    table, storage = resolved.table, resolved.table.schema.storage
+    new: dict[str, pa.Array] = {}
     for column, assigned in resolved.assigned:
         old, value = row.column(column.name)[0], assigned.value
         if assigned.source is not None:
             value = added(row.column(assigned.source.name)[0], assigned.sign, value, column)
         if not same(old, value):
-            changed = True
-            place = table.schema.storage.get_field_index(column.name)
-            new = new.set_column(place, column.storage_field(), pa.array([value], column.type.storage))
-    if not changed:
+            new[column.name] = pa.array([value], column.type.storage)
+    if not new:
         return None
-    check_rows(table, new)
-    return new.cast(table.schema.storage)
+    columns = [new[f.name] if f.name in new else _as(row.column(f.name), f.type) for f in storage]
+    changed = pa.Table.from_arrays(columns, schema=storage)
+    check_rows(table, changed)
+    return changed

@@ -96,7 +96,7 @@ def _in_batch(scopes: Scopes, scope: OpenScope, entry: BatchEntry, schema: Table
     for group in scopes.reader.groups_of(path, entry, column, value):
         table = scopes.groups.get(scope.folder, entry, schema, group)
         for at in _places(table, schema, key):
-            start = int(scopes.reader.places_of(path, entry, [group])[0])
+            start = scopes.reader.start_of(path, entry, group)
             found.append(ColdVersion(entry, start + at, table.slice(at, 1)))
     return found
 
@@ -121,7 +121,7 @@ def _hot_at(snapshot: Snapshot, key: Key) -> pa.Table | None:
     if scope.lock.acquire(blocking=False):
         try:
             if scope.state is snapshot.state and scope.head <= snapshot.watermark:
-                at = _index_of(hot, schema, key)
+                at = _index_of(hot, schema, _probe(schema, key))
                 return None if at < 0 else _hot_row(hot, schema, at)
         finally:
             scope.lock.release()
@@ -130,9 +130,8 @@ def _hot_at(snapshot: Snapshot, key: Key) -> pa.Table | None:
     return cut.slice(places[0], 1) if places else None
 
 
-def _index_of(hot: HotRows, schema: TableSchema, key: Key) -> int:
+def _index_of(hot: HotRows, schema: TableSchema, probe: Probe) -> int:
     """The row of the key's live version at the head, -1 when it is not hot.  Call with the scope's lock held."""
-    probe = _probe(schema, key)
     return int(hot.find(probe.ordered, probe.order, probe.columns, schema)[0])
 
 
@@ -179,26 +178,24 @@ def change(
     scopes, schema = writer.scopes, table.schema
     scope = scopes.open(table, owner)
     manifest = scope.state.manifest
-    cold = cold_versions(scopes, scope, manifest, schema, key)
+    cold, probe = cold_versions(scopes, scope, manifest, schema, key), _probe(schema, key)
     with scope.lock:
         if scope.state.manifest is not manifest:
             cold = cold_versions(scopes, scope, scope.state.manifest, schema, key)
-        live = _live(scopes, scope, schema, key, cold)
+        live = _live(scopes, scope, schema, probe, cold)
         rows = None if live is None else compute(live.row)
         if live is None or rows is None:
             position, first = scopes.door.store.appended, 0
         else:
-            position, first = writer.commit_located(
-                Mutation(table, owner, rows), scope, _probe(schema, key), live.located, extra()
-            )
+            position, first = writer.commit_located(Mutation(table, owner, rows), scope, probe, live.located, extra())
     scopes.door.wait(position)
     return None if rows is None else Committed((rows.num_rows,), first, (rows,), frozenset())
 
 
-def _live(scopes: Scopes, scope: OpenScope, schema: TableSchema, key: Key, cold: list[ColdVersion]) -> Live | None:
+def _live(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe, cold: list[ColdVersion]) -> Live | None:
     """The visible row at the head, and where it is.  Call with the scope's lock held."""
     hot = scope.state.hot
-    at = _index_of(hot, schema, key) if hot.n else -1
+    at = _index_of(hot, schema, probe) if hot.n else -1
     if at >= 0:
         row = _hot_row(hot, schema, at)
         return None if _is_tombstone(row) else Live(row, _located(hot=at))

@@ -17,6 +17,9 @@ from flightkalam.table.mutation import Committed
 _DELETED = pa.field(DELETED, pa.bool_(), nullable=False)
 
 
+_NO_ROWS = pa.table({})
+
+
 @dataclass(frozen=True, slots=True)
 class Staging:
     """:param threshold_bytes: a write larger than this goes to a segment file.
@@ -34,15 +37,15 @@ class Staged:
     """
 
     def __init__(self, table: Table, staging: Staging, *, tombstones: bool = False) -> None:
-        extra = [_DELETED] if tombstones else []
-        self._schema = pa.schema([*table.schema.storage, *extra])
-        self._by_id = pa.schema([*batch_schema(table.schema), *extra])
+        storage, by_id = table.schema.storage, batch_schema(table.schema)
+        self.schema = storage.append(_DELETED) if tombstones else storage
+        self._by_id = by_id.append(_DELETED) if tombstones else by_id
         self._staging = staging
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = 0
         self._writer: SegmentWriter | None = None
         self._committed: frozenset[str] = frozenset()
-        self.rows = self._schema.empty_table()
+        self.rows: pa.Table = _NO_ROWS
         self.segment: str | None = None
 
     def __enter__(self) -> Staged:
@@ -61,12 +64,12 @@ class Staged:
     def finish(self) -> None:
         """No more batches: make a segment file durable, if there is one."""
         if self._writer is None:
-            self.rows = pa.Table.from_batches(self._held, self._schema)
+            self.rows = pa.Table.from_batches(self._held, self.schema)
             return
         self._spill()
         self.segment = self._writer.finish()
         by_id = open_segment(self._staging.folder, self.segment, verify=False)
-        self.rows = by_id.rename_columns(self._schema.names)
+        self.rows = by_id.rename_columns(self.schema.names)
 
     def committed(self, result: Committed) -> None:
         """The write is in the log: the files that it names stay."""
@@ -91,7 +94,7 @@ class Staged:
         schema = self._by_id
         if self._writer is None:
             self._writer = SegmentWriter(self._staging.folder, schema)
-        table = pa.Table.from_batches(self._held, self._schema)
+        table = pa.Table.from_batches(self._held, self.schema)
         for batch in table.rename_columns(schema.names).combine_chunks().to_batches(self._staging.batch_rows):
             self._writer.add(batch.cast(schema) if batch.schema != schema else batch)
         self._held, self._held_bytes = [], 0
@@ -101,7 +104,7 @@ def stage(table: Table, staging: Staging, rows: pa.Table) -> Staged:
     """Rows that are already there, finished; close it when the write is over."""
     staged = Staged(table, staging, tombstones=DELETED in rows.schema.names)
     try:
-        for batch in rows.cast(staged.rows.schema).to_batches(max_chunksize=staging.batch_rows):
+        for batch in rows.cast(staged.schema).to_batches(max_chunksize=staging.batch_rows):
             staged.add(batch)
         staged.finish()
     except BaseException:

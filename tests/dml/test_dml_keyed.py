@@ -282,7 +282,9 @@ def test_both_ways_understand_parameters_alike(
     pair.same(text, pa.table([pa.array([v], v.type) for v in bound], names=[str(i) for i in range(len(bound))]))
 
 
-@pytest.mark.parametrize("sql", ["SELECT * FROM u WHERE k = ?", "UPDATE u SET v = 1 WHERE k = ?", "DELETE FROM u WHERE k = ?"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM u WHERE k = ?", "UPDATE u SET v = v + 1 WHERE k = ?", "DELETE FROM u WHERE k = ?"]
+)
 def test_bytes_that_are_no_text_are_refused_like_any_value_that_does_not_fit(pair: Pair, sql: str) -> None:
     pair.same("DELETE FROM u")  # a row that is not flushed is read whatever is asked of it
     pair.same(f"INSERT INTO u VALUES ('{_UUIDS[0]}', 1)")

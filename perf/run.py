@@ -58,6 +58,7 @@ MEASUREMENTS: dict[str, Callable[[World], Result]] = {
     statements.POINT_BOUND: statements.measure_point_bound,
     statements.POINT_RANDOM: statements.measure_point_random,
     statements.INSERT_ROW: statements.measure_insert_row,
+    statements.INSERT_MANY: statements.measure_insert_many,
     one_row.UPDATE: one_row.measure_update,
     one_row.UPDATE_P99: one_row.measure_update_p99,
     one_row.UPDATE_BOUND: one_row.measure_update_bound,

@@ -5,6 +5,7 @@ point          one row by its key, over batches of consecutive keys; each statem
 point_bound    the same, prepared once, the key as parameter
 point_random   as `point`, but every key lies in the range of every batch
 insert_row     one row by a prepared INSERT, durable
+insert_many    ten thousand rows by executemany of the same, rows a second, each round durable
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from perf.result import Result, Step, Target, in_blocks, median, spread
 from perf.world import World
 
 SELECT_ONE, POINT, POINT_BOUND, POINT_RANDOM, INSERT_ROW = "select_one", "point", "point_bound", "point_random", "insert_row"
+INSERT_MANY = "insert_many"
+_MANY = 10_000
 _PEER = "do-nothing Flight SQL"
 _COLUMNS = ", ".join(data.SCHEMA.names)
 
@@ -52,6 +55,25 @@ def measure_insert_row(world: World) -> Result:
         return lambda: cursor.execute("INSERT INTO inserted VALUES (?, ?)", (next(keys), "a label"))
 
     return _measure(world, INSERT_ROW, step, 1.67, "synced to disk before each answer")
+
+
+def measure_insert_many(world: World) -> Result:
+    servers.run_sql(world.connection, "CREATE TABLE inserted_many (k BIGINT PRIMARY KEY, label TEXT)")
+
+    def step(connection: flightsql.Connection) -> Step:
+        cursor, starts = connection.cursor(), itertools.count(0, _MANY)
+
+        def once() -> None:
+            first = next(starts)
+            cursor.executemany("INSERT INTO inserted_many VALUES (?, ?)", [(k, "a label") for k in range(first, first + _MANY)])
+
+        return once
+
+    a, b = in_blocks(step(world.connection), step(world.stub_connection), 4 * world.sizes.repeats, block=4)
+    ours, theirs = _MANY / median(a), _MANY / median(b)
+    target = Target("ours", "at least", 200_000)
+    note = f"{_MANY:,} rows of two columns a round, as tuples; {spread(a, 1e3, 'ms')}"
+    return Result(INSERT_MANY, ours, theirs, ours / theirs, target, "rows/s", _PEER, len(a), note)
 
 
 def _point(world: World, name: str, table: str, batches: int, make: Callable[..., Step]) -> Result:

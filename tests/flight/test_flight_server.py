@@ -142,6 +142,15 @@ def iter_chunks(reader):
             return
 
 
+class TestSmallResults:
+    @pytest.mark.parametrize("rows", [0, 1, 999, 1000, 1001, 2000, 2001, 5000])
+    def test_what_is_read_ahead_is_sent_once_and_in_order(self, client, service, rows):
+        promised = info(client, pb.CommandStatementQuery(query=f"SELECT {rows}"))
+        got = client.do_get(promised.endpoints[0].ticket, bearer()).read_all()
+        assert got.column(0).to_pylist() == (list(range(rows)) if rows > 1 else [1])
+        assert service.rows[0].closed.wait(5)
+
+
 class TestTickets:
     def test_servers_that_share_a_key_accept_each_others_tickets(self, service):
         with (

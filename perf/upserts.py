@@ -1,6 +1,6 @@
 """Full-row upsert of a thousand random keys into a million cold rows, durable, beside stores that know an upsert.
 
-upsert          inside this process, beside DuckDB's own file; others in the note
+upsert          inside this process, beside DuckDB's own file; others in the note; each in its own fastest way
 upsert_adbc     the same as an ingest over the wire, beside PostgreSQL through its own ADBC driver
 """
 
@@ -90,8 +90,12 @@ def _duckdb(path: Path, first: pa.Table) -> Upsert:
     connection.execute("CHECKPOINT")
 
     def upsert(rows: pa.Table) -> None:
+        # Six times as fast as INSERT OR REPLACE, which updates column by column, all over the table.
         connection.register("rows", rows)
-        connection.execute("INSERT OR REPLACE INTO t SELECT * FROM rows")
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM t WHERE k IN (SELECT k FROM rows)")
+        connection.execute("INSERT INTO t SELECT * FROM rows")
+        connection.execute("COMMIT")
 
     return upsert
 
@@ -129,11 +133,11 @@ def _postgres(world: World, first: pa.Table) -> Upsert:
     cursor = connection.cursor()
     cursor.execute(f"CREATE TABLE upserted ({data.COLUMNS_SQL})")
     cursor.adbc_ingest("upserted", first.to_reader(data.BATCH_ROWS), mode="append")
+    cursor.execute("CREATE TEMP TABLE arriving (LIKE upserted) ON COMMIT DELETE ROWS")
     connection.commit()
     changes = ", ".join(f"{name} = excluded.{name}" for name in data.SCHEMA.names[1:])
 
     def upsert(rows: pa.Table) -> None:
-        cursor.execute("CREATE TEMP TABLE arriving (LIKE upserted) ON COMMIT DROP")
         cursor.adbc_ingest("arriving", rows, mode="append", temporary=True)
         cursor.execute(f"INSERT INTO upserted SELECT * FROM arriving ON CONFLICT (k) DO UPDATE SET {changes}")
         connection.commit()

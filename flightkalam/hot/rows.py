@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from pyroaring import BitMap
 
 from flightkalam.hot.log import COLD_MARK, HOT_MARK
-from flightkalam.model.keys import I64, U64, KeyIndex, Probe, combined, is_exact, key_hashes, same_keys
+from flightkalam.model.keys import I64, U64, KeyIndex, Probe, combined, is_exact, key_hashes, pairs, same_keys
 from flightkalam.model.schema import DELETED, SEQ, TableSchema
 
 _FAN_IN = 16  # so many segments of one size class become one of the next
@@ -152,6 +152,35 @@ class _CachedCut:
     pieces: dict[int, _Piece]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundAhead:
+    """The pairs (probe, row) that hold one key among the first n rows, whatever became of the rows since."""
+
+    hot: HotRows
+    n: int
+    probes: I64
+    rows: I64
+
+
+@dataclass(frozen=True, slots=True)
+class HotIndex:
+    """The keys of the first n rows as they were indexed at one moment.  Searching it needs no lock."""
+
+    hot: HotRows
+    n: int
+    parts: tuple[KeyIndex, ...]
+
+    def find(self, probe: Probe, schema: TableSchema) -> FoundAhead:
+        found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+        for part in self.parts:
+            probes, rows = part.probe(probe.ordered, probe.order)
+            if len(rows) and not is_exact(probe.columns):
+                same = same_keys([c.take(pa.array(probes)) for c in probe.columns], self.hot.key_at(rows, schema))
+                probes, rows = probes[same], rows[same]
+            found.append((probes, rows))
+        return FoundAhead(self.hot, self.n, np.concatenate([p for p, _ in found]), np.concatenate([r for _, r in found]))
+
+
 _SEQ_FIELD = pa.field(SEQ, pa.int64(), nullable=False)
 
 
@@ -254,15 +283,24 @@ class HotRows:
 
     # -- keys, under the scope's lock --------------------------------------------------------------------------
 
-    def find(self, hashes: U64, order: I64, key: Sequence[pa.Array], schema: TableSchema) -> I64:
+    def find(
+        self, hashes: U64, order: I64, key: Sequence[pa.Array], schema: TableSchema, ahead: FoundAhead | None = None
+    ) -> I64:
         """For each probe the row of its key's live version, -1 when none is hot, int64[n].
 
         :param hashes: hashes of the probes, ascending; `order` gives the probe number of each.
         :param key: the probes' key columns, in probe order.
+        :param ahead: what was found of them in a part of the rows, before the lock.
         """
-        self._index_new(schema)
         found = np.full(len(hashes), -1, np.int64)
-        for probes, rows in self._candidates(hashes, order):
+        if ahead is None or ahead.hot is not self:
+            self._index_new(schema)
+            candidates = self._candidates(hashes, order)
+        else:
+            live = self.superseded_by.data[ahead.rows] == 0
+            found[ahead.probes[live]] = ahead.rows[live]
+            candidates = self._among_new(ahead.n, hashes, order, schema)
+        for probes, rows in candidates:
             live = self.superseded_by.data[rows] == 0
             probes, rows = probes[live], rows[live]
             if len(rows) and not is_exact(key):
@@ -271,18 +309,33 @@ class HotRows:
             found[probes] = rows
         return found
 
+    def index(self, schema: TableSchema) -> HotIndex:
+        """What is indexed of the keys, for a search without the lock."""
+        self._index_new(schema)
+        recent = [self._recent_index()] if self._recent else []
+        return HotIndex(self, self._indexed, (*self._indexes, *recent))
+
+    def _among_new(self, start: int, hashes: U64, order: I64, schema: TableSchema) -> list[tuple[I64, I64]]:
+        """Candidates among the rows from `start` on: few, so they are looked for among the probes."""
+        if start == self.n:
+            return []
+        new = key_hashes(self.key_range(start, self.n, schema))
+        by_hash = np.argsort(new)
+        rows, places = pairs(hashes, new[by_hash], by_hash + start)
+        return [(order[places], rows)]
+
     def _candidates(self, hashes: U64, order: I64) -> list[tuple[I64, I64]]:
-        pairs = [index.probe(hashes, order) for index in self._indexes]
+        found = [index.probe(hashes, order) for index in self._indexes]
         if self._recent:
             if len(hashes) <= 4 * len(self._recent):
                 get = self._recent.get
                 hits = [(int(p), r) for h, p in zip(hashes.tolist(), order, strict=True) for r in get(h, ())]
                 if hits:
                     both = np.array(hits, np.int64)
-                    pairs.append((both[:, 0], both[:, 1]))
+                    found.append((both[:, 0], both[:, 1]))
             else:
-                pairs.append(self._recent_index().probe(hashes, order))
-        return [p for p in pairs if len(p[0])]
+                found.append(self._recent_index().probe(hashes, order))
+        return [p for p in found if len(p[0])]
 
     def _recent_index(self) -> KeyIndex:
         rows = [(h, r) for h, rs in self._recent.items() for r in rs]
@@ -352,12 +405,13 @@ class HotRows:
 
     def take(self, rows: I64, schema: TableSchema, names: Sequence[str]) -> list[pa.Array]:
         """Columns `names` (of the schema, or `_deleted`) of the given rows, in their order."""
-        starts = np.array([s.start for s in self.segments], np.int64)
+        segments = self.segments  # once: a writer may put others in their place meanwhile
+        starts = np.array([s.start for s in segments], np.int64)
         which = np.searchsorted(starts, rows, "right") - 1
         parts, at = [], []
         for i in np.unique(which):
             mine = np.flatnonzero(which == i)
-            segment = self.segments[i]
+            segment = segments[i]
             parts.append(segment.conformed(schema).select(list(names)).take(pa.array(rows[mine] - segment.start)))
             at.append(mine)
         if not parts:

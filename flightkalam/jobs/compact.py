@@ -355,6 +355,8 @@ class _Run:
             absorbed=absorbed,
         )
         self.written.append(entry)
+        if self.scope.sought:
+            self._scopes.keys.seed(entry, schema, rows)
         failpoints.hit("compact.batch_written")
 
     def _replaces(self) -> tuple[list[int], frozenset[int]]:

@@ -133,6 +133,8 @@ class Flusher:
             definition=table,
         )
         failpoints.hit("flush.batch_written")
+        if scope.sought:
+            self._scopes.keys.seed(entry, schema, ordered)
         return _Written(entry, rows[before])
 
     def _vectors(self, scope: OpenScope, state: ScopeState, watermark: int) -> Mapping[int, deletion_vectors.VectorRef]:

@@ -95,7 +95,7 @@ class KeyCache:
 
     def matches(self, folder: Path, entry: BatchEntry, schema: TableSchema, probe: Probe) -> tuple[I64, I64]:
         """The pairs (number of the probe, row of the batch) that hold one key, whatever became of the row since."""
-        identity = (entry.uuid, tuple(c.type.name for c in schema.key_columns))
+        identity = _identity(entry, schema)
         with self._lock:
             present = _used(self._present, identity)
         places = None
@@ -142,23 +142,45 @@ class KeyCache:
     def _read(self, identity: Identity, folder: Path, entry: BatchEntry, schema: TableSchema) -> tuple[_Present, _Places]:
         names = [c.name for c in schema.key_columns]
         table = self._reader.columns(folder / entry.file, entry, schema, names)
-        columns = [combined(table.column(n)) for n in names]
-        hashes, rows, exact = key_hashes(columns), None, is_exact(columns)
-        if not is_ascending(hashes):
-            order = np.argsort(hashes)
-            hashes, rows = hashes[order], order.astype(np.uint32)
-        present = _Present(hashes, KeyFilter.of(hashes, spread=exact) if len(hashes) >= _MANY else None)
-        places = _Places(rows, () if exact else tuple(columns))
+        present, places = _built([combined(table.column(n)) for n in names])
         with self._lock:
             self._keep(identity, present, places)
         return present, places
 
-    def _keep(self, identity: Identity, present: _Present, places: _Places) -> None:
-        self._bytes += _put(self._present, identity, present) + _put(self._places, identity, places)
+    def seed(self, entry: BatchEntry, schema: TableSchema, rows: pa.Table) -> None:
+        """Keep the keys of a batch that has just been written, since they are in memory.
+
+        Nobody has asked for them yet: so they take the room that is left, and at most that of the places of others.
+        """
+        present, places = _built([combined(rows.column(c.name)) for c in schema.key_columns])
+        identity = _identity(entry, schema)
+        with self._lock:
+            if sum(p.nbytes for p in self._present.values()) + present.nbytes > self._budget:
+                return
+            fits = self._bytes + present.nbytes + places.nbytes <= self._budget
+            self._keep(identity, present, places if fits else None)
+
+    def _keep(self, identity: Identity, present: _Present, places: _Places | None) -> None:
+        self._bytes += _put(self._present, identity, present)
+        if places is not None:
+            self._bytes += _put(self._places, identity, places)
         while self._bytes > self._budget and len(self._places) > 1:
             self._bytes -= self._places.popitem(last=False)[1].nbytes
         while self._bytes > self._budget and len(self._present) > 1:
             self._bytes -= self._present.popitem(last=False)[1].nbytes
+
+
+def _identity(entry: BatchEntry, schema: TableSchema) -> Identity:
+    return entry.uuid, tuple(c.type.name for c in schema.key_columns)
+
+
+def _built(columns: list[pa.Array]) -> tuple[_Present, _Places]:
+    hashes, rows, exact = key_hashes(columns), None, is_exact(columns)
+    if not is_ascending(hashes):
+        order = np.argsort(hashes)
+        hashes, rows = hashes[order], order.astype(np.uint32)
+    present = _Present(hashes, KeyFilter.of(hashes, spread=exact) if len(hashes) >= _MANY else None)
+    return present, _Places(rows, () if exact else tuple(columns))
 
 
 def _put(cache: OrderedDict[Identity, T], identity: Identity, value: T) -> int:

@@ -7,7 +7,7 @@ of the rows found are still live, and what is hot, has to be looked at with the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from flightkalam.cold.bloom import KEY_FILTER
 from flightkalam.cold.manifest import BatchEntry, Manifest
+from flightkalam.hot.rows import FoundAhead
 from flightkalam.model.keys import I64, Probe, is_exact, key_hashes
 from flightkalam.model.predicate import comparable
 from flightkalam.model.schema import DELETED, TableSchema
@@ -57,10 +58,12 @@ class Placed:
     No lock guards it: which rows a batch has never changes.  It holds for one layout of the scope.
 
     :param found: per batch the numbers of the keys, and the rows that hold them.
+    :param hot: the same of the hot rows that there were.
     """
 
     layout: int
     found: tuple[tuple[BatchEntry, I64, I64], ...]
+    hot: FoundAhead | None = None
 
 
 def place(scopes: Scopes, scope: OpenScope, state: ScopeState, schema: TableSchema, probe: Probe) -> Placed:
@@ -80,11 +83,20 @@ def few(keys: int) -> bool:
 
 
 def placed_ahead(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe) -> Placed | None:
-    """What can be done before the scope's lock: reading and matching the keys of the cold rows."""
+    """What can be done before the scope's lock: reading and matching the keys of the cold rows, and of the hot ones so far."""
     if few(len(probe)):
         return None
+    scope.sought = True
     with scopes.door.pinned():  # before the state is taken: its files stay
-        return place(scopes, scope, scope.state, schema, probe)
+        state, hot = scope.state, None
+        if scope.lock.acquire(blocking=False):  # whoever holds it may do so for long: then the hot rows wait for us
+            try:
+                state = scope.state
+                hot = state.hot.index(schema)
+            finally:
+                scope.lock.release()
+        placed = place(scopes, scope, state, schema, probe)
+        return placed if hot is None else replace(placed, hot=hot.find(probe, schema))
 
 
 def locate(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe, placed: Placed | None = None) -> Located:
@@ -94,7 +106,8 @@ def locate(scopes: Scopes, scope: OpenScope, schema: TableSchema, probe: Probe, 
     """
     n = len(probe)
     hot_rows = scope.state.hot
-    hot = hot_rows.find(probe.ordered, probe.order, probe.columns, schema)
+    ahead = placed.hot if placed is not None else None
+    hot = hot_rows.find(probe.ordered, probe.order, probe.columns, schema, ahead)
     batch, row = np.full(n, -1, np.int64), np.zeros(n, np.int64)
     deleted = np.zeros(n, bool)
     in_hot = np.flatnonzero(hot >= 0)

@@ -85,6 +85,7 @@ class OpenScope:
     turns: set[object] = field(default_factory=set)  # one for each writer that is, or waits to be, alone with the scope
     line: Line[Any, Any] = field(default_factory=Line)
     alone: int | None = None  # the thread that keeps other writers out, and holds `lock`
+    sought: bool = False  # large writes look for their keys here, so those of new batches are worth keeping
     readers: int = 0
     swept: bool = False  # files that no manifest names have been removed
     fenced: str | None = None  # why nobody may use it any more: another server has taken the files over

@@ -20,6 +20,7 @@ from flightkalam import failpoints
 from flightkalam.cold.batch_file import BatchStyle
 from flightkalam.cold.manifest import BatchEntry
 from flightkalam.errors import DuplicateKey, InternalError
+from flightkalam.hot.rows import HotIndex, HotRows
 from flightkalam.jobs.compact import Compactor, CompactSettings
 from flightkalam.jobs.compact_policy import Policy
 from flightkalam.model.keys import KeyFilter, Probe, key_hashes
@@ -29,7 +30,7 @@ from flightkalam.table import locate as locate_
 from flightkalam.table.check import check
 from flightkalam.table.key_cache import KeyCache
 from flightkalam.table.locate import Located, locate
-from flightkalam.table.mutation import HeadMoved, Mutation, OnConflict
+from flightkalam.table.mutation import HeadMoved, Mutation, OnConflict, key_of
 from flightkalam.table.positions import Positions
 
 UPDATE = OnConflict.UPDATE
@@ -158,6 +159,52 @@ def test_other_writers_wait_for_no_reading_of_keys(world: World, table: Table, m
     monkeypatch.setattr(world.scopes.reader, "columns", watched)
     world.write(table, rows(2, 7, v="new"), None, UPDATE)
     assert held and not any(held)
+
+
+@LAW
+@given(st.data(), st.sampled_from([(1,), (2,), (2, 1)]))
+def test_hot_rows_found_before_the_lock_are_found_as_if_with_it(data: st.DataObject, key: tuple[int, ...]) -> None:
+    """Whatever is added, superseded or deleted between the look and the lock."""
+    table = shared_table(key=key)
+    keys = st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True)
+    with scratch_folder() as root:
+        world = World(root, {1: table}, durable=False)
+        scope = world.scopes.open(table, None)
+
+        def writes(most: int) -> None:
+            for chosen in data.draw(st.lists(keys, max_size=most)):
+                world.write(table, rows(*chosen), None, UPDATE)
+                if data.draw(st.booleans()):
+                    world.delete(table, [{c.name: r[c.name] for c in table.schema.key_columns} for r in rows(chosen[0])])
+
+        writes(3)
+        probe = Probe.of(key_of(table.schema, rows_of(table, rows(*range(0, 40, 2)), None)))
+        hot = scope.state.hot
+        ahead = hot.index(table.schema).find(probe, table.schema)
+        writes(3)
+        with_it = hot.find(probe.ordered, probe.order, probe.columns, table.schema)
+        before_it = hot.find(probe.ordered, probe.order, probe.columns, table.schema, ahead)
+        world.close()
+    assert before_it.tolist() == with_it.tolist()
+
+
+def test_hot_keys_are_searched_without_the_lock(world: World, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locate_, "_ALONE", 1)
+    world.write(table, rows(*range(100)))
+    scope, held, search = world.scopes.open(table, None), [], HotIndex.find
+
+    def watched(*a: Any) -> Any:
+        held.append(scope.lock._is_owned())  # type: ignore[attr-defined]
+        return search(*a)
+
+    monkeypatch.setattr(HotIndex, "find", watched)
+    monkeypatch.setattr(HotRows, "_candidates", never)
+    world.write(table, rows(50, 500, v="new"), None, UPDATE)
+    assert held == [False]
+
+
+def never(*_: object) -> Any:
+    raise AssertionError("the whole index was searched with the lock held")
 
 
 # -- the key cache ------------------------------------------------------------------------------------------------------------
@@ -315,3 +362,49 @@ def test_a_row_that_is_dead_already_is_no_position(world: World, table: Table) -
     with pytest.raises(InternalError):
         at_positions(world, table, hot, rows(1, v="wrong"))
     assert {r["k"]: r["v"] for r in world.see(table)} == {1: "newest", 2: "v2"}
+
+
+@pytest.mark.parametrize("how", ["flush", "compact"])
+@pytest.mark.parametrize("key", [(1,), (2,), (2, 1)])
+def test_keys_of_a_new_batch_are_kept_where_large_writes_look_for_keys(how: str, key: tuple[int, ...]) -> None:
+    table = shared_table(key=key)
+    with scratch_folder() as root:
+        world = World(root, {1: table}, durable=False)
+        world.scopes.open(table, None).sought = True
+        for first in (0, 30):
+            world.write(table, rows(*(k * 7 % 60 for k in range(first, first + 30))))
+            world.flush(table)
+        if how == "compact":
+            move(world, table, "compact")
+        asked = Probe.of(key_of(table.schema, rows_of(table, rows(*range(0, 90, 3)), None)))
+        scope, kept = world.scopes.open(table, None), world.scopes.keys
+        fresh = KeyCache(world.scopes.reader, 1 << 20)
+        read, seen = world.scopes.reader.columns, []
+        for entry in scope.state.manifest.batches:
+            world.scopes.reader.columns = lambda *a, **k: seen.append(a) or read(*a, **k)  # type: ignore[func-returns-value,method-assign]
+            found = sorted(zip(*(a.tolist() for a in kept.matches(scope.folder, entry, table.schema, asked)), strict=True))
+            world.scopes.reader.columns = read  # type: ignore[method-assign]
+            again = fresh.matches(scope.folder, entry, table.schema, asked)
+            assert found == sorted(zip(*(a.tolist() for a in again), strict=True))
+        assert found and not seen
+        world.close()
+
+
+def test_keys_of_a_new_batch_are_not_kept_where_nobody_looks(world: World, table: Table) -> None:
+    world.write(table, rows(*range(10)))
+    world.flush(table)
+    assert not world.scopes.keys._present
+
+
+def test_keys_of_a_new_batch_take_no_room_from_others(world: World, table: Table) -> None:
+    scope = world.scopes.open(table, None)
+    world.write(table, rows(*range(50)))
+    world.flush(table)
+    world.scopes.keys = KeyCache(world.scopes.reader, 700)
+    find(world, table, 3, 5)
+    scope.sought = True
+    world.write(table, rows(*range(50, 100)))
+    world.flush(table)
+    kept = world.scopes.keys
+    assert [uuid for uuid, _ in kept._present] == [scope.state.manifest.batches[0].uuid]
+    assert find(world, table, 3, 77, 200).visible.tolist() == [True, True, False]

@@ -39,7 +39,12 @@ _MEASURED = re.compile(
 )
 _DRAWN = re.compile(r"[\s\u2500-\u259f]+|\d+(\.\d+)? ?%")
 # Nothing may happen in one of the two services at another moment than in the other: no compaction by itself.
-_ALIKE = {"storage": {"durability": "async"}, "engine": {"threads": 1}, "compaction": {"enabled": False}}
+_ALIKE = {
+    "storage": {"durability": "async"},
+    "engine": {"threads": 1},
+    "compaction": {"enabled": False},
+    "manifest": {"small_batch_rows": 4_096},
+}
 Outcome = tuple[object, ...]
 
 SETUP = (

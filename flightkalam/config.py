@@ -189,6 +189,10 @@ class EngineConfig(Section):
     statement_timeout_seconds: int = setting(0, unit="seconds", ge=0, le=604_800)
     """A statement that runs longer is cancelled; 0: never. A session may set its own with `SET statement_timeout`."""
 
+    partition_seconds: int = setting(300, unit="seconds", ge=1, le=86_400)
+    """How long the parts of a result that was asked for in parts can be fetched, unless the client renews them. Their
+    snapshot is held meanwhile, and with it the files that compactions have replaced."""
+
     max_batch_bytes: ByteSize = setting(2 * MIB, unit="bytes", ge=64 * KIB, le=64 * MIB)
     """The largest record batch sent to a client. Below the 4 MiB at which gRPC clients refuse a message unless told
     otherwise."""

@@ -417,6 +417,16 @@ def encode_savepoint(savepoint: bytes) -> bytes:
     return pack(pb.ActionBeginSavepointResult(savepoint_id=savepoint))
 
 
+def encode_endpoint(endpoint: bytes, expires_us: int | None) -> bytes:
+    """The endpoint as it came, with its new time."""
+    if expires_us is None:
+        return endpoint
+    message = parse(pb.FlightEndpoint, endpoint)
+    message.expiration_time.seconds, rest = divmod(expires_us, 1_000_000)
+    message.expiration_time.nanos = rest * 1_000
+    return message.SerializeToString()
+
+
 def encode_statement(sql: str) -> bytes:
     """A query as a ticket: it is planned when it is fetched."""
     return pack(pb.CommandStatementQuery(query=sql))

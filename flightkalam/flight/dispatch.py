@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -61,11 +62,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What GetFlightInfo says: the result's schema, its size, and the ticket that fetches it."""
+    """What GetFlightInfo says: the result's schema, its size, and the tickets that together fetch it.
+
+    :param expires_us: when they cannot be used any more; None for never.
+    """
 
     schema: pa.Schema
-    ticket: bytes
+    tickets: tuple[bytes, ...]
     total: int = -1
+    expires_us: int | None = None
 
 
 # Sends the client a piece of metadata.
@@ -98,8 +103,9 @@ class Row:
 def _answer(call: Call, planned: Planned) -> Answer:
     if not len(planned.schema):
         raise InternalError("a result without columns was planned; clients take it for a broken stream")
-    sealed = call.tickets.seal(Kind.STATEMENT, planned.handle, call.user)
-    return Answer(planned.schema, c.encode_statement_ticket(sealed), planned.total)
+    sealed = [call.tickets.seal(Kind.STATEMENT, handle, call.user) for handle in planned.endpoints]
+    tickets = tuple(c.encode_statement_ticket(s) for s in sealed)
+    return Answer(planned.schema, tickets, planned.total, planned.expires_us)
 
 
 def _plan(call: Call, command: c.Statement) -> Answer:
@@ -124,7 +130,13 @@ def _fetch(call: Call, command: c.Handle) -> flight.FlightDataStream:
 
 def _fetch_prepared(call: Call, command: c.Handle) -> flight.FlightDataStream:
     """For clients that send the prepared command itself as ticket."""
-    return _stream(call, call.session.plan_prepared(command.handle).handle)
+    return _stream(call, _only(call.session.plan_prepared(command.handle)))
+
+
+def _only(planned: Planned) -> bytes:
+    if len(planned.endpoints) > 1:
+        raise Unsupported("a result in parts has a ticket for each; ask for them by GetFlightInfo, or for one part")
+    return planned.endpoints[0]
 
 
 def _stream(call: Call, handle: bytes) -> flight.FlightDataStream:
@@ -149,7 +161,7 @@ def _fetch_query(call: Call, command: c.Statement) -> flight.FlightDataStream:
     planned = call.session.plan(command.sql, command.transaction)
     if planned.changes_data:
         raise BadRequest("only a query can be a ticket; run a statement that changes data by GetFlightInfo or DoPut")
-    return _stream(call, planned.handle)
+    return _stream(call, _only(planned))
 
 
 def _plan_path(call: Call, path: c.Path) -> Answer:
@@ -294,7 +306,7 @@ def _listing(
 
     return Row(
         decode,
-        info=lambda call, command: Answer(schema(command), call.raw),
+        info=lambda call, command: Answer(schema(command), (call.raw,)),
         schema=lambda call, command: schema(command),
         get=get,
     )
@@ -379,6 +391,10 @@ def _key_of(call: Call, ticket: bytes) -> Key | None:
 def _cancel(call: Call, command: c.CancelInfo) -> bool:
     keys = [_key_of(call, ticket) for ticket in command.tickets]
     cancelled = [call.streams.cancel(key) for key in keys if key is not None]
+    for key in keys:
+        if key is not None:
+            with suppress(UndefinedObject):  # forgotten already
+                call.session.release(key[1])
     return any(cancelled)
 
 
@@ -391,9 +407,10 @@ def _cancel_query(call: Call, command: c.CancelInfo) -> list[bytes]:
 
 
 def _renew(call: Call, command: c.RenewEndpoint) -> list[bytes]:
-    """Tickets do not expire by time, so a ticket that is the caller's is as good as a new one."""
-    _key_of(call, command.ticket)
-    return [command.endpoint]
+    """Tickets of one endpoint do not expire, so one that is the caller's is as good as a new one; those of parts do."""
+    key = _key_of(call, command.ticket)
+    expires = None if key is None else call.session.renew(key[1])
+    return [c.encode_endpoint(command.endpoint, expires)]
 
 
 # ---------------------------------------------------------------------------------------------------------- the table

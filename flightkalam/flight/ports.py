@@ -71,6 +71,8 @@ class Prepared(Protocol):
 
 class Planned(Protocol):
     """:ivar total: rows of the result, -1 when unknown.
+    :ivar endpoints: the handles that together fetch it.
+    :ivar expires_us: when they cannot be fetched any more, in microseconds since 1970; None for never.
     :ivar changes_data: fetching it is what changes something, which happens once.
     """
 
@@ -80,6 +82,10 @@ class Planned(Protocol):
     def schema(self) -> pa.Schema: ...
     @property
     def total(self) -> int: ...
+    @property
+    def endpoints(self) -> Sequence[bytes]: ...
+    @property
+    def expires_us(self) -> int | None: ...
     @property
     def changes_data(self) -> bool: ...
 
@@ -129,6 +135,14 @@ class Session(Protocol):
     def describe_prepared(self, handle: bytes) -> pa.Schema: ...
     def fetch(self, handle: bytes, on_start: Callable[[Callable[[], None]], None]) -> Rows:
         """:param on_start: to be told how to stop the result, before it starts; may be called from any thread."""
+        ...
+
+    def renew(self, handle: bytes) -> int | None:
+        """Keep a result fetchable for longer; until when (`Planned.expires_us`)."""
+        ...
+
+    def release(self, handle: bytes) -> None:
+        """The result will not be fetched any more."""
         ...
 
     def update(self, sql: str, transaction: bytes | None) -> int: ...

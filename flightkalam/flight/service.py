@@ -22,6 +22,7 @@ from flightkalam.flight.streams import Streams
 from flightkalam.flight.tickets import KEY_BYTES, Tickets
 from flightkalam.flight.uploads import Upload
 
+_MICROSECONDS = pa.timestamp("us", "UTC")
 # What a result that was told to stop may take to notice, beyond the deadline.
 _STOP_SECONDS = 5.0
 
@@ -72,8 +73,9 @@ class FlightKalamServer(flight.FlightServerBase):
         assert row.info is not None
         with self._watched(call):
             answer = row.info(call, row.decode(body))
-        endpoint = flight.FlightEndpoint(answer.ticket, [])
-        return flight.FlightInfo(answer.schema, descriptor, [endpoint], answer.total, -1)
+        expires = None if answer.expires_us is None else pa.scalar(answer.expires_us, _MICROSECONDS)
+        endpoints = [flight.FlightEndpoint(ticket, [], expires) for ticket in answer.tickets]
+        return flight.FlightInfo(answer.schema, descriptor, endpoints, answer.total, -1)
 
     @answered
     def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:

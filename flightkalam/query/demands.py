@@ -36,6 +36,32 @@ def demands(guarded: Guarded, references: Mapping[int, Reference], parameters: M
     return found
 
 
+def row_by_row(guarded: Guarded) -> bool:
+    """Whether a statement makes each of its rows of one row of one table, whichever rows there are beside it."""
+    if len(guarded.selects) != 1 or len(guarded.tables) != 1 or guarded.asks_caller or "#" in guarded.text:
+        return False
+    select, node = guarded.selects[0], guarded.selects[0].node
+    source = node.get("from_table") or {}
+    use = guarded.tables[0].use
+    if source.get("type") != "BASE_TABLE" or use.select is not select or use.pivoted or use.sampled or select.others:
+        return False
+    if any(node.get(k) for k in ("group_expressions", "group_sets", "having", "qualify", "sample", "modifiers")):
+        return False
+    if node.get("aggregate_handling") != "STANDARD_HANDLING" or guarded.statement.get("node") is not node:
+        return False
+    items = [*(node.get("select_list") or []), *([node["where_clause"]] if node.get("where_clause") else [])]
+    return all(_row_by_row(i, top=True) for i in node.get("select_list") or []) and not any(_asks_outside(i) for i in items)
+
+
+def _asks_outside(node: object) -> bool:
+    """Whether a function without arguments is called, such as now(): each part would have its own answer."""
+    if isinstance(node, list):
+        return any(_asks_outside(n) for n in node)
+    if not isinstance(node, dict):
+        return False
+    return (node.get("class") == "FUNCTION" and not node.get("arguments")) or any(_asks_outside(v) for v in node.values())
+
+
 def _only_table(select: Select, references: Mapping[int, Reference]) -> Reference | None:
     """The table of `SELECT … FROM table` without conditions."""
     node = select.node

@@ -46,12 +46,17 @@ AUDITED = (
 )  # fmt: skip
 
 
+PARTITIONS_HEADER = "x-kalam-partitions"
+MOST_PARTS = 256  # of one result
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a call says beside its statement.
 
     :param peer: the address it comes from.
     :param as_user: on whose behalf, by the call's header.
+    :param partitions: in how many parts it wants a result at most, by its header.
     :param on_start: told how to stop each statement of the call, before it starts.
     :param request_id: what the client calls its request.
     """
@@ -59,6 +64,7 @@ class Origin:
     peer: str = ""
     as_user: str | None = None
     request_id: str = ""
+    partitions: int | None = None
     on_start: Callable[[Callable[[], None]], None] | None = field(default=None, compare=False)
 
     @classmethod
@@ -66,18 +72,25 @@ class Origin:
         """:raises InvalidValue: the header is there and says no name: such a call is never run as the actor."""
         asked = headers.get(REQUEST_HEADER, "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else ""
-        value = headers.get(HEADER)
+        value, parts = headers.get(HEADER), headers.get(PARTITIONS_HEADER)
+        wanted = None if parts is None else number_of_parts(PARTITIONS_HEADER, parts)
         if value is None:
-            return cls(peer, request_id=request_id)
+            return cls(peer, request_id=request_id, partitions=wanted)
         try:
             if not _ENCODED.fullmatch(value):
                 raise ValueError
-            return cls(peer, unquote_to_bytes(value).decode(), request_id=request_id)
+            return cls(peer, unquote_to_bytes(value).decode(), request_id=request_id, partitions=wanted)
         except ValueError:
             raise InvalidValue(f"{HEADER} must be one user id as percent-encoded UTF-8") from None
 
 
 HERE = Origin()
+
+
+def number_of_parts(where: str, value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value[:9]) <= MOST_PARTS:
+        raise InvalidValue(f"{where} is a number from 1 to {MOST_PARTS}, not {value[:40]!r}")
+    return int(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
+from typing import Protocol
 
 from flightkalam.auth import authorise
 from flightkalam.auth.authorise import Action
@@ -26,7 +27,14 @@ from flightkalam.session.transactions import Transaction
 from flightkalam.sql.statements import Name
 from flightkalam.storage.kv import Batch
 from flightkalam.table.mutation import Extra
+from flightkalam.table.scan import ScanPlan
 from flightkalam.table.snapshot import Snapshot
+
+
+class Part(Protocol):
+    """Some of the rows of one table (`flightkalam.session.partitions`)."""
+
+    def scan_of(self, table: Table) -> ScanPlan: ...
 
 
 @dataclass
@@ -46,6 +54,7 @@ class Execution:
     parameters: tuple[Literal, ...] = ()  # of the client's query
     act: Act | None = None
     query: Query | None = None
+    part: Part | None = None  # the only rows that it reads
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Execution:

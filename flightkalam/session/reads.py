@@ -146,6 +146,8 @@ def plan(e: Execution, bound: Bound, scans: Mapping[int, Scan] | None = None) ->
     def scan_table(request: ScanRequest) -> Scan:
         if scans is not None and request.table.id in scans:
             return scans[request.table.id]
+        if e.part is not None:
+            return e.part.scan_of(request.table)
         snapshot = e.snapshot(request.table)
         overlay = None if e.transaction is None else e.transaction.overlay(request.table, e.owner(request.table))
         # What a transaction has written can take rows away from a batch that was found to hold enough.

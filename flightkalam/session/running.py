@@ -15,11 +15,12 @@ from flightkalam.model.schema import Table
 from flightkalam.query import params
 from flightkalam.query.compute import CancelToken
 from flightkalam.query.params import Literal
-from flightkalam.session import dml, keyed, many, reads, statements, writes
+from flightkalam.session import dml, keyed, many, partitions, reads, statements, writes
 from flightkalam.session import ingest as ingest_
 from flightkalam.session.acts import AUDITED, HERE, Act, For, Origin, joined, subject_of
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, rows_of
+from flightkalam.session.partitions import Part
 from flightkalam.session.parts import Parts
 from flightkalam.session.queries import Query
 from flightkalam.session.receipts import Receipt
@@ -56,7 +57,8 @@ class Runner:
     :param on_start: told how to stop the statement, before it starts.
     :param planned_for: for whom it was prepared or planned, when it was.
     :param act: in whose name it runs; for a statement that is part of another, that one's.
-    :param query: the record of the statement under way; what stops it stops everything that is run here."""
+    :param query: the record of the statement under way; what stops it stops everything that is run here.
+    :param part: of the result, when it is fetched in parts."""
 
     parts: Parts
     identity: Identity
@@ -68,6 +70,7 @@ class Runner:
     planned_for: For | None = None
     act: Act | None = None
     query: Query | None = None
+    part: Part | None = None
 
     # -- understanding -----------------------------------------------------------------------------------------
 
@@ -186,6 +189,19 @@ class Runner:
             return statement, literals
         return self.parse(reading.filled([v.sql for v in literals])), ()
 
+    def in_parts(self, text: str, bound: pa.Table | None, most: int) -> partitions.Parts | None:
+        """A query in at most so many parts; None when it cannot come in parts."""
+        statement = self.parse(text)
+        if not isinstance(statement, s.Query) or self.transaction is not None:
+            return None
+        with self._acting(statement, text, only_looked=True) as runner, ExitStack() as unless_planned:
+            e = runner._execution(statement, _one_row(self.read(text), bound))
+            unless_planned.callback(e.close)
+            found = partitions.planned(e, statement.text, most, self.parts.config.engine.partition_seconds)
+            if found is not None:
+                unless_planned.pop_all()  # the parts hold it now
+            return found
+
     # -- executing ---------------------------------------------------------------------------------------------
 
     def _execution(self, statement: s.Statement | None, literals: Sequence[Literal] = ()) -> Execution:
@@ -202,10 +218,13 @@ class Runner:
             parameters=tuple(literals),
             act=self.act,
             query=self.query,
+            part=self.part,
         )
         if self.query is not None:
             e.cancel = self.query.cancel
             self.query.user = e.identity.user_id
+        if self.part is not None:
+            e.on_close(self.part.lease.hold())
         for told in (self.on_start, self.origin.on_start):
             if told is not None:
                 told(e.cancel.cancel)
@@ -267,7 +286,7 @@ class Runner:
 
         :param describe: its parameters are not bound yet.
         """
-        if not isinstance(statement, _KEYED) or self.transaction is not None:
+        if not isinstance(statement, _KEYED) or self.transaction is not None or self.part is not None:
             return None
         found = self.read(text).keyed
         if found is None or not self.parts.statements.keyed:

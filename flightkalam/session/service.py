@@ -150,3 +150,4 @@ class Service:
     def close(self) -> None:
         for session in self.sessions():
             self.close_session(session)
+        self._results.close()

@@ -14,14 +14,15 @@ from flightkalam.auth.identity import Identity
 from flightkalam.catalog.names import CATALOG
 from flightkalam.errors import BadRequest, Conflict, InvalidValue, UndefinedObject, Unsupported, undefined_table
 from flightkalam.session import ingest as ingest_
-from flightkalam.session import metadata
+from flightkalam.session import kept, metadata
 from flightkalam.session.acts import HERE, OPTION, For, Origin, joined
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
+from flightkalam.session.partitions import Parts as Parts_
 from flightkalam.session.parts import Parts
 from flightkalam.session.queries import Query
 from flightkalam.session.receipts import Receipt
-from flightkalam.session.results import Planned, Results
+from flightkalam.session.results import Planned, Results, gone, lasting
 from flightkalam.session.running import (
     CHANGES_ROWS,
     SAVEPOINT_STATEMENTS,
@@ -33,7 +34,7 @@ from flightkalam.session.running import (
     holds_secret,
     refuse_clause,
 )
-from flightkalam.session.settings import COMPRESSION, Settings
+from flightkalam.session.settings import COMPRESSION, PARTITIONS, Settings
 from flightkalam.session.transactions import Transaction, unknown, unknown_savepoint
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
@@ -42,6 +43,7 @@ _MAX_PREPARED = 1_000
 # How somebody proved who they are, where the session that follows is that one connection's.
 _OF_ONE_CONNECTION = ("password", "token")
 _MAX_TRANSACTIONS = 100
+_CHANGED = "a table changed since the statement was prepared; prepare it again"
 
 
 @dataclass
@@ -231,7 +233,7 @@ class Session:
 
     def announced_write(self, handle: bytes) -> Planned | None:
         """The planned result if it is of a write whose call's idempotency key counts."""
-        planned = self._results.get(self.identity.user_id, handle)
+        planned = self._planned(handle, HERE)
         writes = planned.is_update or planned.writes
         return planned if writes and self._takes_key(planned.text, planned.transaction) else None
 
@@ -324,6 +326,10 @@ class Session:
         statement = runner.parse(text)
         planned_for = runner.planned(text)
         is_update = runner.is_update(statement)
+        most = runner.origin.partitions or self.settings.partitions
+        parts = runner.in_parts(text, bound, most) if most > 1 else None
+        if parts is not None:
+            return self._in_parts(runner, text, bound, parts, planned_for)
         planned = Planned(
             text,
             COUNT_SCHEMA if is_update else runner.announced(text, bound),
@@ -332,8 +338,62 @@ class Session:
             bound,
             runner.transaction,
             planned_for=planned_for,
+            namespace=self.settings.namespace,
+            time_zone=self.settings.time_zone,
         )
-        return self._results.add(self.identity.user_id, planned)
+        return self._results.add(self.identity.user_id, planned if holds_secret(statement, text) else lasting(planned))
+
+    def _planned(self, handle: bytes, origin: Origin) -> Planned:
+        """The result of a handle, announced again if it has been forgotten."""
+        user = self.identity.user_id
+        found = self._results.find(user, handle)
+        if found is not None:
+            return found
+        if len(handle) <= kept.TOKEN_BYTES:
+            raise gone()
+        said, bound = kept.decode(handle[kept.TOKEN_BYTES :])
+        planned_for = For(said.subject)
+        runner = self._runner(None, None, origin, planned_for)
+        runner = replace(runner, settings=self.settings.at(said.namespace, said.time_zone))
+        schema = COUNT_SCHEMA if said.is_update else runner.announced(said.text, bound)
+        if kept.fingerprint(schema) != said.schema:
+            raise Conflict(_CHANGED)
+        again = Planned(said.text, schema, said.is_update, said.writes, bound, planned_for=planned_for, handle=handle)
+        again.namespace, again.time_zone = said.namespace, said.time_zone
+        return self._results.add(user, again)
+
+    def _in_parts(self, runner: Runner, text: str, bound: pa.Table | None, parts: Parts_, planned_for: For) -> Planned:
+        try:
+            schema = runner.announced(text, bound)
+        except BaseException:
+            parts.parts[0].lease.end()
+            raise
+        user, here, zone = self.identity.user_id, self.settings.namespace, self.settings.time_zone
+        each = [
+            Planned(text, schema, False, bound=bound, planned_for=planned_for, part=part, namespace=here, time_zone=zone)
+            for part in parts.parts
+        ]
+        for planned in each:
+            self._results.add(user, planned)
+        expires = parts.parts[0].lease.expires_us
+        return replace(each[0], total=parts.rows, endpoints=tuple(p.handle for p in each), expires_us=expires)
+
+    def renew(self, handle: bytes) -> int | None:
+        """Hold the snapshot of a part for longer; until when.  None: it does not expire."""
+        found = self._results.find(self.identity.user_id, handle)
+        if found is None and len(handle) <= kept.TOKEN_BYTES:
+            raise gone()
+        part = None if found is None else found.part
+        if part is None:
+            return None
+        part.lease.renew()
+        return part.lease.expires_us
+
+    def release(self, handle: bytes) -> None:
+        """A result that was cancelled: what is held for its parts goes when those that are being read have ended."""
+        part = self._results.get(self.identity.user_id, handle).part
+        if part is not None:
+            part.lease.end()
 
     def describe(self, sql: str, transaction: bytes | None, origin: Origin = HERE) -> pa.Schema:
         return self._runner(self._transaction(transaction), origin=origin).announced(sql, None)
@@ -353,24 +413,43 @@ class Session:
         :param on_start: told how to stop it, before it starts.
         :raises Conflict: the tables have changed, so that the announced schema would no longer hold.
         """
-        planned = self._results.get(self.identity.user_id, handle)
-        runner = replace(self._runner(planned.transaction, receipt, origin, planned.planned_for), on_start=on_start)
-        if planned.is_update:
+        planned = self._planned(handle, origin)
+        runner = self._runner(planned.transaction, receipt, origin, planned.planned_for)
+        if not isinstance(runner.parse(planned.text), SESSION_STATEMENTS):
+            runner = replace(runner, settings=self.settings.at(planned.namespace, planned.time_zone))
+        runner = replace(runner, on_start=on_start, part=planned.part)
+        if planned.changes_data:
             with planned.lock:
-                if planned.count is None:
-                    planned.count = self._update(runner, planned.text, planned.bound, None)
-            return count_rows(planned.count)
-        if planned.writes:
-            with planned.lock:
-                if planned.rows is None:
-                    rows = self._open(runner, planned.text, planned.bound)
-                    planned.rows = pa.Table.from_batches(list(rows), rows.schema)
-            return rows_of(planned.rows)
+                return self._fetch_change(runner, planned)
         rows = self._open(runner, planned.text, planned.bound)
         if not rows.schema.equals(planned.schema):
             rows.close()
-            raise Conflict("a table changed since the statement was prepared; prepare it again")
+            raise Conflict(_CHANGED)
         return rows
+
+    def _fetch_change(self, runner: Runner, planned: Planned) -> Rows:
+        """What fetching changes happens once, also when the server has forgotten that it happened: the ticket is the key."""
+        receipts = (
+            self.parts.receipts if runner.receipt is None and self._takes_key(planned.text, planned.transaction) else None
+        )
+        user, key = self.identity.user_id, "\2ticket:" + planned.handle[: kept.TOKEN_BYTES].hex()
+
+        def change(receipt: Receipt | None) -> int:
+            return self._update(replace(runner, receipt=receipt), planned.text, planned.bound, None)
+
+        def returned(receipt: Receipt | None) -> pa.Table:
+            rows = self._open(replace(runner, receipt=receipt), planned.text, planned.bound)
+            return pa.Table.from_batches(list(rows), rows.schema)
+
+        if planned.is_update:
+            if planned.count is None:
+                planned.count = change(runner.receipt) if receipts is None else receipts.once(user, key, change)
+            return count_rows(planned.count)
+        if planned.rows is None:
+            planned.rows = (
+                receipts.rows_once(user, key, planned.schema, returned) if receipts is not None else returned(runner.receipt)
+            )
+        return rows_of(planned.rows)
 
     def query(self, sql: str) -> Rows:
         """Run a statement that answers with rows, in the same process."""
@@ -523,6 +602,8 @@ class Session:
         options = {"catalog": CATALOG, "schema": self.settings.namespace, "time_zone": self.settings.time_zone}
         if self.settings.compression is not None:
             options[COMPRESSION] = self.settings.compression
+        if self.settings.partitions > 1:
+            options[PARTITIONS] = str(self.settings.partitions)
         if self.settings.timeout_s is not None:
             options["statement_timeout"] = f"{self.settings.timeout_s * 1000:.0f}ms"
         return options | ({} if self.settings.as_user is None else {OPTION: self.settings.as_user})

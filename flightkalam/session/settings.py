@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import zoneinfo
 
 import pyarrow as pa
 
 from flightkalam.catalog.names import CATALOG, DEFAULT_NAMESPACE
 from flightkalam.errors import InvalidValue, Unsupported, undefined_namespace
+from flightkalam.session.acts import number_of_parts
 from flightkalam.session.execution import Execution
 from flightkalam.sql import statements as s
 
 SCHEMA, TIME_ZONE, TIMEOUT = "schema", "timezone", "statement_timeout"
 _ALIASES = {"search_path": SCHEMA, "current_schema": SCHEMA, "time_zone": TIME_ZONE, "time zone": TIME_ZONE}
-COMPRESSION = "compression"
+COMPRESSION, PARTITIONS = "compression", "partitions"
 SETTINGS = (SCHEMA, TIME_ZONE, TIMEOUT)
 _UNITS = {"": 0.001, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -27,7 +29,16 @@ class Settings:
         self.time_zone = time_zone
         self.timeout_s: float | None = None
         self.compression: str | None = None  # of results; the wire's matter, kept here for it
+        self.partitions = 1  # parts of a result at most
         self.as_user: str | None = None  # on whose behalf the session's statements run; set as a session option only
+
+    def at(self, namespace: str, time_zone: str) -> Settings:
+        """These settings as they were for a statement that was planned elsewhere."""
+        if (namespace, time_zone) == (self.namespace, self.time_zone):
+            return self
+        made = copy.copy(self)
+        made.namespace, made.time_zone = namespace, time_zone
+        return made
 
     def apply(self, e: Execution, statement: s.Statement) -> None:
         """USE, SET or RESET."""
@@ -53,7 +64,7 @@ class Settings:
             self.timeout_s = _seconds(value)
 
     def set_option(self, e: Execution, name: str, value: object) -> None:
-        """A session option of the wire: `catalog`, `schema`, `time_zone`, `statement_timeout`, `compression`."""
+        """A session option of the wire: `catalog`, `schema`, `time_zone`, `statement_timeout`, `compression`, `partitions`."""
         text = None if value is None else _text_of(name, value)
         if name == "catalog":
             if text not in (None, "", CATALOG):
@@ -64,8 +75,10 @@ class Settings:
             if text not in (None, "", "none", "lz4", "zstd"):
                 raise InvalidValue(f'compression "{text}" is not known; it is none, lz4 or zstd')
             self.compression = None if text in (None, "", "none") else text
+        elif name == PARTITIONS:
+            self.partitions = number_of_parts(f'session option "{name}"', text) if text else 1
         else:
-            known = f"catalog, schema, time_zone, statement_timeout, {COMPRESSION} and as_user"
+            known = f"catalog, schema, time_zone, statement_timeout, {COMPRESSION}, {PARTITIONS} and as_user"
             raise Unsupported(f'session option "{name}" is not known; there are {known}')
 
     def show(self, name: str) -> pa.Table:

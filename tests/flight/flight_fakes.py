@@ -36,6 +36,11 @@ class Planned:
     schema: pa.Schema
     total: int = -1
     changes_data: bool = False
+    expires_us: int | None = None
+
+    @property
+    def endpoints(self) -> tuple[bytes, ...]:
+        return (self.handle,)
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,12 @@ class Session:
         rows = Rows(self._schema(sql), self._batches(sql, handle, interrupted), interrupted, soon=sql.split()[-1].isdigit())
         self.service.rows.append(rows)
         return rows
+
+    def renew(self, handle: bytes) -> int | None:
+        return None
+
+    def release(self, handle: bytes) -> None:
+        self._note("release", handle)
 
     def update(self, sql: str, transaction: bytes | None) -> int:
         self._note("update", sql, transaction)

@@ -296,7 +296,10 @@ class DuckDBStream:
         with self._lock:
             if not self._open:
                 return
-            self._cursor.interrupt()
+            try:
+                self._cursor.interrupt()
+            except duckdb.ConnectionException:
+                return  # the whole engine has been closed meanwhile
         again = threading.Timer(pause, self.interrupt, (min(2 * pause, 1.0),))
         again.daemon = True
         again.start()

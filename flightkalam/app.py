@@ -46,9 +46,9 @@ from flightkalam.jobs.cleanup import Cleanup
 from flightkalam.jobs.compact import Compactor, CompactSettings
 from flightkalam.jobs.compact_policy import Policy
 from flightkalam.jobs.flush import Flusher, FlushSettings
+from flightkalam.jobs.made import jobs_of
 from flightkalam.jobs.rebuild import Recovery
 from flightkalam.jobs.retention import RowExpiry
-from flightkalam.jobs.runner import Jobs
 from flightkalam.jobs.schedule import Periodic, Scheduler
 from flightkalam.jobs.stream_eviction import StreamEviction
 from flightkalam.jobs.upkeep import Upkeep
@@ -185,7 +185,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         small_batch_rows=config.manifest.small_batch_rows,
     )
     engine = _engine(config, root, ids)
-    jobs = Jobs(store, clock)
+    jobs = jobs_of(config, clock, door, counters)
     cleanup = Cleanup(store, hot_log, cold, door)
     backups = Backups(store, door, clock, root, config.backup.folder or root / "backups")
     audit_log = AuditLog(door, clock, config.audit.retention_days, lambda: jobs.submit("audit_retention", {}))
@@ -227,8 +227,8 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     jobs.register("cleanup", cleanup.run)
     jobs.register("stream_eviction", StreamEviction(scopes, lambda: list(catalog.state.tables.values())).run)
     jobs.register(backup.KIND, backups.run)
-    jobs.register("receipt_sweep", lambda job, cancelled: {"removed": parts.receipts.sweep()})
-    jobs.register("audit_retention", lambda job, cancelled: {"removed": audit_log.let_go()})
+    jobs.register("receipt_sweep", lambda wanted, control: {"removed": parts.receipts.sweep()})
+    jobs.register("audit_retention", lambda wanted, control: {"removed": audit_log.let_go()})
     _register_providers(parts)
     password = accounts.ensure_root()
     audit_log.recover()
@@ -307,7 +307,9 @@ def _flush_settings(config: Config) -> FlushSettings:
 
 def _compact_settings(config: Config) -> CompactSettings:
     flush = _flush_settings(config)
-    return CompactSettings(Policy(flush.rows_per_batch), flush.style)
+    when = config.compaction
+    policy = Policy(flush.rows_per_batch, when.small_batches, when.overlapping_batches, when.dead_percent / 100)
+    return CompactSettings(policy, flush.style)
 
 
 def _finder(catalog: Catalog) -> Callable[[str], Table | None]:
@@ -353,9 +355,11 @@ def _schedule(parts: Parts, upkeep: Upkeep) -> Scheduler:
         tables,
         automatic=config.compaction.enabled,
         seconds=config.flush.check_interval_seconds,
+        hot_bytes=int(config.flush.hot_bytes),
         periodic=(
             Periodic("retention", config.retention.check_interval_seconds, lambda: upkeep.retention_due(tables().values())),
             Periodic("stream_eviction", config.retention.stream_interval_seconds, streams),
+            Periodic("job_cleanup", _DAY_SECONDS / 24, dict),
             Periodic("audit_retention", _DAY_SECONDS, dict),
             Periodic("receipt_sweep", _DAY_SECONDS / 4, dict),
             Periodic("manifest_eviction", _DAY_SECONDS / 24, dict),

@@ -229,6 +229,10 @@ class FlushConfig(Section):
     check_interval_seconds: int = setting(10, unit="seconds", ge=1, le=86_400)
     """How often the scheduler looks for tables whose flush policy is due."""
 
+    hot_bytes: ByteSize = setting(GIB, unit="bytes", ge=0)
+    """Memory of rows that are not flushed yet, over all tables. Above it the largest scopes are flushed at once, whatever
+    their policy says, until three quarters are left; 0 sets no such limit."""
+
     rows_per_batch: int = setting(1_000_000, unit="rows", ge=1_024, le=100_000_000)
     """A flush of more rows writes several batch files, so that its memory stays bounded."""
 
@@ -247,6 +251,16 @@ class CompactionConfig(Section):
     """Whether the scheduler compacts tables by itself. Without it deleted values stay in the files until somebody runs
     COMPACT TABLE, and reads slow down as batches grow in number."""
 
+    small_batches: int = setting(10, unit="batches", ge=1, le=10_000)
+    """So many batches with less than half of `flush.rows_per_batch` rows are left alone; more are merged. Each costs
+    every scan a file."""
+
+    overlapping_batches: int = setting(10, unit="batches", ge=1, le=10_000)
+    """So many batches over one key are left alone; more are merged. Each costs every search by key a probe."""
+
+    dead_percent: int = setting(20, unit="percent", ge=1, le=100)
+    """A batch of which more rows are superseded is written anew."""
+
 
 class RetentionConfig(Section):
     """Letting go of what has been kept for long enough."""
@@ -257,6 +271,37 @@ class RetentionConfig(Section):
 
     stream_interval_seconds: int = setting(60, unit="seconds", ge=1, le=86_400)
     """How often expired rows of STREAM tables, which no query sees any more, leave memory and log."""
+
+
+class JobsConfig(Section):
+    """Background work: flushes, compactions, sweeps, backups."""
+
+    workers: int = setting(2, unit="jobs", ge=1, le=64)
+    """Jobs at a time. The ones beyond `big_at_once` are for small jobs, which then need not wait for a long compaction."""
+
+    big_at_once: int = setting(1, unit="jobs", ge=1, le=64, allowed="an integer from 1 to jobs.workers")
+    """Jobs at a time that read or write whole files. On two cores a second one only takes from the queries."""
+
+    busy_percent: int = setting(50, unit="percent", ge=1, le=100)
+    """How much of its time a job works while queries come; between its steps it rests. Alone it works all the time."""
+
+    stop_grace_seconds: int = setting(5, unit="seconds", ge=0, le=3_600)
+    """At a shutdown, what running jobs are given to end. Those that have not ended then are stopped between two steps and
+    begin again at the next start."""
+
+    keep_days: int = setting(7, unit="days", ge=0, le=36_500)
+    """How long the records of finished jobs are kept."""
+
+    keep_most: int = setting(10_000, unit="records", ge=0, le=1_000_000)
+    """Records of finished jobs kept at most; the oldest go first."""
+
+    @field_validator("big_at_once")
+    @classmethod
+    def _big_ones_are_jobs_too(cls, value: int, info: ValidationInfo) -> int:
+        workers = info.data.get("workers")
+        if workers is not None and value > workers:
+            raise ValueError(f"more than jobs.workers = {workers}")
+        return value
 
 
 class ManifestConfig(Section):
@@ -314,6 +359,7 @@ class Config(BaseSettings):
     flush: FlushConfig = Field(default_factory=FlushConfig)
     compaction: CompactionConfig = Field(default_factory=CompactionConfig)
     retention: RetentionConfig = Field(default_factory=RetentionConfig)
+    jobs: JobsConfig = Field(default_factory=JobsConfig)
     manifest: ManifestConfig = Field(default_factory=ManifestConfig)
     backup: BackupConfig = Field(default_factory=BackupConfig)
     ingest: IngestConfig = Field(default_factory=IngestConfig)

@@ -43,6 +43,7 @@ class Action(Enum):
     MANAGE_USERS = "create, change or drop other users"
     MANAGE_STORAGES = "create, change or drop storages"
     BACKUP = "make a backup"
+    RUN_JOB = "run jobs"
     KILL_JOB = "kill jobs"
     KILL_QUERY = "kill the queries of others"
     READ_SYSTEM = "read system tables"
@@ -121,7 +122,7 @@ RULES: tuple[Rule, ...] = (
     Rule("other users", (Action.MANAGE_USERS,), (NONE, NONE, ALL)),
     Rule("storages", (Action.MANAGE_STORAGES,), (NONE, NONE, ALL)),
     Rule("backups", (Action.BACKUP,), (NONE, NONE, ALL)),
-    Rule("jobs", (Action.KILL_JOB,), (NONE, NONE, ALL)),
+    Rule("jobs", (Action.RUN_JOB, Action.KILL_JOB), (NONE, NONE, ALL)),
     Rule("queries", (Action.KILL_QUERY,), (OWN, OWN, ALL), own="own queries"),
     Rule("system tables", (Action.READ_SYSTEM,), (NONE, NONE, ALL)),
 )

@@ -28,7 +28,7 @@ import pyarrow.flight as flight
 
 from flightkalam.errors import BadRequest, InternalError, InvalidValue, KalamError, UndefinedObject, Unsupported
 from flightkalam.flight import commands as c
-from flightkalam.flight import metadata, sql_info
+from flightkalam.flight import job_actions, metadata, sql_info
 from flightkalam.flight.credentials import SESSION_COOKIE, session_cookie
 from flightkalam.flight.ports import IngestRequest, Planned, Service, Session
 from flightkalam.flight.streams import Key, Streams
@@ -413,6 +413,33 @@ def _renew(call: Call, command: c.RenewEndpoint) -> list[bytes]:
     return [c.encode_endpoint(command.endpoint, expires)]
 
 
+# ---------------------------------------------------------------------------------------------------------- jobs
+
+
+def _run_one(call: Call, sql: str) -> dict[str, Any]:
+    """Run a statement whose answer is one small row; it stops when the client hangs up."""
+    handle = call.session.plan(sql, None).handle
+    with call.streams.opening((call.user, handle), call.context) as opening:
+        rows = call.session.fetch(handle, opening.can_stop)
+        try:
+            found: dict[str, Any] = next(iter(rows)).to_pylist()[0]
+        finally:
+            rows.close()
+    return found
+
+
+def _flush(call: Call, body: job_actions.Flush) -> list[bytes]:
+    return [job_actions.flush(body, lambda sql: _run_one(call, sql))]
+
+
+def _compact(call: Call, body: job_actions.Compact) -> list[bytes]:
+    return [job_actions.compact(body, lambda sql: _run_one(call, sql))]
+
+
+def _job(call: Call, body: job_actions.Job) -> list[bytes]:
+    return [job_actions.job(body, lambda sql: _run_one(call, sql), call.context.is_cancelled)]
+
+
 # ---------------------------------------------------------------------------------------------------------- the table
 
 ROWS: dict[str, Row] = {
@@ -523,6 +550,21 @@ ROWS: dict[str, Row] = {
         action=_renew,
         description="Extend an endpoint's life: RenewFlightEndpointRequest -> FlightEndpoint.",
         finishing=True,
+    ),
+    "kalam.flush": Row(
+        job_actions.reader("kalam.flush", job_actions.Flush, job_actions.FLUSH_SHAPE),
+        action=_flush,
+        description=f"Flush tables, as FLUSH does: JSON {job_actions.FLUSH_SHAPE} -> JSON of the job.",
+    ),
+    "kalam.compact": Row(
+        job_actions.reader("kalam.compact", job_actions.Compact, job_actions.COMPACT_SHAPE),
+        action=_compact,
+        description=f"Compact a table, as COMPACT TABLE does: JSON {job_actions.COMPACT_SHAPE} -> JSON of the job.",
+    ),
+    "kalam.job": Row(
+        job_actions.reader("kalam.job", job_actions.Job, job_actions.JOB_SHAPE),
+        action=_job,
+        description=f"Run, watch and kill jobs: JSON, {job_actions.JOB_SHAPE} -> JSON of the job.",
     ),
     "SetSessionOptions": Row(
         c.set_session_options,

@@ -41,10 +41,10 @@ from flightkalam.clock import Clock, SystemClock
 from flightkalam.cold import paths
 from flightkalam.cold.manifests import Manifests
 from flightkalam.cold.storages import CACHE
-from flightkalam.errors import Cancelled, ConfigError, DataCorrupted, DuplicateObject, InvalidValue
+from flightkalam.errors import ConfigError, DataCorrupted, DuplicateObject, InvalidValue
 from flightkalam.hot.store import HotLog
-from flightkalam.jobs import installs
-from flightkalam.jobs.runner import Job
+from flightkalam.jobs import installs, kinds
+from flightkalam.jobs.control import Control
 from flightkalam.storage import objects
 from flightkalam.storage.kv import Batch, Store
 from flightkalam.table.door import CommitDoor
@@ -120,14 +120,13 @@ class Backups:
         if (self._folder / valid_name(name)).exists():
             raise DuplicateObject(f'a backup named "{name}" already exists; choose another name', sqlstate="42710")
 
-    def run(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        """The job: `{"name": …}`; returns how many files and bytes the backup has."""
+    def run(self, wanted: kinds.Backup, control: Control) -> dict[str, Any]:
+        """The job; returns how many files and bytes the backup has."""
 
         def stop() -> None:
-            if cancelled.is_set():
-                raise Cancelled("the backup was cancelled; nothing is left of it")
+            control.step("nothing is left of the backup")
 
-        name = job.parameters["name"]
+        name = wanted.name
         with self._one:
             self.require_free(name)
             made = self._make(name, stop)

@@ -7,7 +7,6 @@ snapshot that began before the drop has ended.  The note survives a crash, so no
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,17 @@ from flightkalam.cold import paths
 from flightkalam.cold.manifests import Manifests
 from flightkalam.errors import Cancelled, Fenced
 from flightkalam.hot.store import HotLog
-from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.jobs import kinds
+from flightkalam.jobs.control import Control
+from flightkalam.jobs.job import NotYet
+from flightkalam.jobs.runner import Jobs
 from flightkalam.model.schema import Table
 from flightkalam.storage import objects
 from flightkalam.storage.kv import Batch, Store
-from flightkalam.storage.patience import stopped_by
 from flightkalam.table.door import CommitDoor
 
 _NOTE = b"dropped/"
+_LOOKS, _LOOK_SECONDS, _AGAIN_SECONDS = 10, 0.05, 1.0
 
 
 class Cleanup:
@@ -32,6 +34,7 @@ class Cleanup:
         self._log = log
         self._manifests = manifests
         self._door = door
+        self._readers: dict[int, int] = {}  # by table: the last reader that may use its files
 
     def dropped(self, batch: Batch, table: Table) -> None:
         """Add to the commit that drops a table: its rows go with it, and a note says which files are to follow."""
@@ -50,25 +53,32 @@ class Cleanup:
         for key, _ in self._store.scan("meta", _NOTE):
             jobs.submit("cleanup", {"table_id": int(key[len(_NOTE) :])})
 
-    def run(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        """The job: wait for older readers, then remove files and note."""
-        key = _NOTE + b"%d" % job.parameters["table_id"]
+    def run(self, wanted: kinds.Cleanup, control: Control) -> dict[str, Any]:
+        """The job: once older readers have ended, remove files and note."""
+        key = _NOTE + b"%d" % wanted.table_id
         data = self._store.get("meta", key)
         if data is None:
             return {"removed": False}
         note = json.loads(data)
-        limit = self._door.readers_before()
-        while not self._door.readers_gone(limit):
-            if cancelled.wait(0.05):
-                raise Cancelled("the cleanup was stopped; it goes on at the next start")
-        with stopped_by(cancelled.is_set):
-            left = self._remove(self._manifests.root_of(note.get("storage")) / note["folder"], note["table"])
+        self._wait_for_readers(wanted.table_id, control)
+        left = self._remove(self._manifests.root_of(note.get("storage")) / note["folder"], note["table"])
         failpoints.hit("cleanup.removed")
         self._log.remove_files(note["segments"])
         batch = Batch()
         batch.delete("meta", key)
         self._store.append(batch)
         return {"removed": True, "table": note["table"], **({"files_of_others": left} if left else {})}
+
+    def _wait_for_readers(self, table_id: int, control: Control) -> None:
+        """:raises NotYet: a reader takes its time; another job may have the worker meanwhile."""
+        limit = self._readers.setdefault(table_id, self._door.readers_before())
+        for _ in range(_LOOKS):
+            if self._door.readers_gone(limit):
+                self._readers.pop(table_id, None)
+                return
+            if control.wait(_LOOK_SECONDS):
+                raise Cancelled("the cleanup was stopped; it goes on at the next start")
+        raise NotYet("a reader from before the drop still uses the files", _AGAIN_SECONDS)
 
     def _remove(self, folder: Path, table: str) -> int:
         """Remove a table's files; returns how many were left, because another server has taken their scope over."""

@@ -36,7 +36,6 @@ its rows and the inputs' equal ones a rebuild keeps one each.  When no row is le
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,6 +54,7 @@ from flightkalam.errors import Cancelled, DataCorrupted, InternalError
 from flightkalam.hot import log
 from flightkalam.jobs import installs
 from flightkalam.jobs.compact_policy import NOTHING_KNOWN, Kept, Policy, Want, choose, may_be_overdue
+from flightkalam.jobs.control import Control
 from flightkalam.jobs.merge import CHUNK_ROWS, Chunk, Merge, Source
 from flightkalam.model.ids import Scope
 from flightkalam.model.keys import I64, Probe, combined
@@ -114,12 +114,10 @@ class Compactor:
     def policy(self) -> Policy:
         return self._settings.policy
 
-    def compact(
-        self, table: Table, owner: str | None, want: Want = Want.ALL, cancelled: threading.Event | None = None
-    ) -> Compacted:
+    def compact(self, table: Table, owner: str | None, want: Want = Want.ALL, control: Control | None = None) -> Compacted:
         """Compact one scope.
 
-        :raises Cancelled: `cancelled` was set, or the table was dropped; nothing has changed.
+        :raises Cancelled: `control` was set, or the table was dropped; nothing has changed.
         :raises DataCorrupted: the versions and the deletion vectors contradict each other; nothing has changed.
         """
         scope = self._scopes.open(table, owner)
@@ -128,12 +126,12 @@ class Compactor:
             with self._scopes.door.pinned():  # so that a drop waits for us with the files
                 table = self._scopes.current(table.id) or table
                 old = scope.state.manifest
-                done = self._compact(scope, table, want, cancelled)
+                done = self._compact(scope, table, want, control)
             if done is not NOTHING:
                 installs.leave(self._scopes, scope, old)
         return done
 
-    def _compact(self, scope: OpenScope, table: Table, want: Want, cancelled: threading.Event | None) -> Compacted:
+    def _compact(self, scope: OpenScope, table: Table, want: Want, control: Control | None) -> Compacted:
         state, horizon = scope.state, self._horizon(table, want)
         kept = self._kept(scope.folder, state.manifest, table, horizon) if want is Want.OVERDUE else NOTHING_KNOWN
         chosen = choose(state.manifest, table.schema, self.policy, want, horizon, kept)
@@ -141,7 +139,7 @@ class Compactor:
             return NOTHING
         run = _Run(self._scopes, scope, table, self._settings, chosen, horizon)
         try:
-            run.write(cancelled or threading.Event())
+            run.write(control or Control())
             self._install(run)
         except BaseException:
             if scope.state is state:  # not installed: the files are nobody's
@@ -266,18 +264,18 @@ class _Run:
 
     # -- step 2 -----------------------------------------------------------------------------------------------
 
-    def write(self, cancelled: threading.Event) -> None:
+    def write(self, control: Control) -> None:
         """Write every output, and the vectors of those that carry dead rows."""
         scopes, folder = self._scopes, self.scope.folder
         sources = [Source(b, BitMap() if b.dead is None else scopes.vectors.get(folder, b.dead)) for b in self._chosen]
         for chunk in Merge(scopes.reader, folder, self.table.schema, sources, self._settings.chunk_rows).chunks():
             failpoints.hit("compact.chunk_merged")
-            if cancelled.is_set():
-                raise Cancelled("the compaction was cancelled; nothing has changed")
+            control.step()
             self._take(chunk)
             self._write_full()
         self._write_batch(self._next(self._settings.policy.rows_per_batch), *self._replaces())
         self._write_vectors()
+        control.step()
 
     def _take(self, chunk: Chunk) -> None:
         """Decide the fate of each row of a chunk."""

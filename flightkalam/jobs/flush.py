@@ -13,7 +13,6 @@ reads, and a pending manifest, which is published when the scope is opened.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +30,7 @@ from flightkalam.errors import Cancelled
 from flightkalam.hot import log
 from flightkalam.hot.rows import HotRows, Segment, cold_marks
 from flightkalam.jobs import installs
+from flightkalam.jobs.control import Control
 from flightkalam.model.keys import I64
 from flightkalam.model.schema import DELETED, SEQ, Table, TableSchema
 from flightkalam.storage import objects
@@ -72,11 +72,12 @@ class Flusher:
         self._clock = clock
         self._settings = settings
 
-    def flush(self, table: Table, owner: str | None, cancelled: threading.Event | None = None) -> Flushed:
+    def flush(self, table: Table, owner: str | None, control: Control | None = None) -> Flushed:
         """Flush one scope up to the durable watermark.
 
-        :raises Cancelled: `cancelled` was set; nothing has changed.
+        :raises Cancelled: `control` was set, or the table was dropped; nothing has changed.
         """
+        control = control or Control()
         scope = self._scopes.open(table, owner)
         with scope.installs:
             installs.sweep(self._scopes, scope, table.qualified)
@@ -92,10 +93,10 @@ class Flusher:
             written = []
             try:
                 for number, rows in self._numbered(state, live, table.schema):
-                    if cancelled is not None and cancelled.is_set():
-                        raise Cancelled("the flush was cancelled; nothing has changed")
+                    control.step()
                     written.append(self._write(scope, table, number, rows, watermark))
                 vectors = self._vectors(scope, state, watermark)
+                control.step()
                 self._install(scope, table, state, written, vectors, watermark, n)
             except BaseException:
                 if scope.state is state:  # not installed: the files are nobody's

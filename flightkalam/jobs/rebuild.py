@@ -1,15 +1,14 @@
 """The jobs that look after what is derived from the files, and after files that are nobody's.
 
-manifest_rebuild     {"table": "ns.t", "owners"?: [name, …]}   compares each manifest with what the files say of
-                     themselves; puts right what differs, also where the scope could not be opened at all
-manifest_eviction    {"idle_seconds"?: n}                      lets unused manifests go from memory
-orphan_sweep         {"tables"?: ["ns.t", …]}                  removes files that no manifest in use names: of every
-                     scope of the tables, else of the scopes in use; the others are swept before their next install
+manifest_rebuild     compares each manifest with what the files say of themselves; puts right what differs, also where the
+                     scope could not be opened at all
+manifest_eviction    lets unused manifests go from memory
+orphan_sweep         removes files that no manifest in use names: of every scope of the tables that the job names, else of the
+                     scopes in use; the others are swept before their next install
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,14 +17,16 @@ from flightkalam.clock import Clock
 from flightkalam.cold import deletion_vectors
 from flightkalam.cold.manifest import Manifest
 from flightkalam.errors import Cancelled, DataCorrupted, Fenced
-from flightkalam.jobs import installs
-from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.jobs import installs, kinds
+from flightkalam.jobs.control import Control
+from flightkalam.jobs.job import Skipped
+from flightkalam.jobs.runner import Jobs
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.storage.kv import Batch
 from flightkalam.table import recovery
 from flightkalam.table.scopes import OpenScope, Scopes, ScopeState
 
-_IDLE_SECONDS = 3_600
+_LEFT = "what it has done so far stays"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,14 @@ class Recovery:
         jobs.register("manifest_eviction", self.evict)
         jobs.register("orphan_sweep", self.sweep)
 
-    def rebuild(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        table, owners = self.find(job.parameters["table"]), job.parameters.get("owners")
+    def rebuild(self, wanted: kinds.ManifestRebuild, control: Control) -> dict[str, Any]:
+        table, owners = self.find(wanted.table), wanted.owners
         done = {"scopes": 0, "rebuilt": 0, "batches": 0}
-        for scope in () if table is None else self.scopes.of_table(table):
-            _go_on(cancelled)
-            if table is not None and (owners is None or scope.owner in owners):
+        if table is None:
+            raise Skipped(f'table "{wanted.table}" does not exist any more')
+        for scope in self.scopes.of_table(table):
+            control.step(_LEFT)
+            if owners is None or scope.owner in owners:
                 changed, batches = self._rebuild(table, scope.owner)
                 done = {
                     "scopes": done["scopes"] + 1,
@@ -97,13 +100,13 @@ class Recovery:
         door.wait(position)
         self.scopes.counters.add("manifest_rebuilds")
 
-    def evict(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        return {"evicted": self.scopes.manifests.evict(int(job.parameters.get("idle_seconds", _IDLE_SECONDS)))}
+    def evict(self, wanted: kinds.ManifestEviction, control: Control) -> dict[str, Any]:
+        return {"evicted": self.scopes.manifests.evict(wanted.idle_seconds)}
 
-    def sweep(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
+    def sweep(self, wanted: kinds.OfTables, control: Control) -> dict[str, Any]:
         swept = 0
-        for table, owner in self._chosen(job):
-            _go_on(cancelled)
+        for table, owner in self._chosen(wanted):
+            control.step(_LEFT)
             scope = self.scopes.open(table, owner)
             with scope.installs:  # no install is under way: none of its files is taken for nobody's (T-42)
                 scope.swept = False
@@ -111,8 +114,8 @@ class Recovery:
             swept += 1
         return {"scopes": swept}
 
-    def _chosen(self, job: Job) -> Iterator[tuple[Table, str | None]]:
-        names = job.parameters.get("tables")
+    def _chosen(self, wanted: kinds.OfTables) -> Iterator[tuple[Table, str | None]]:
+        names = wanted.tables
         if names is None:
             by_id = {t.id: t for t in self.tables()}
             found = [(by_id[s.scope.table_id], s.scope) for s in self.scopes.opened() if s.scope.table_id in by_id]
@@ -120,11 +123,6 @@ class Recovery:
             tables = [t for name in names if (t := self.find(name)) is not None]
             found = [(t, scope) for t in tables for scope in self.scopes.of_table(t)]
         return ((t, scope.owner) for t, scope in found if t.kind is not TableKind.STREAM)
-
-
-def _go_on(cancelled: threading.Event) -> None:
-    if cancelled.is_set():
-        raise Cancelled("the job was cancelled; what it has done so far stays")
 
 
 def _same(old: Manifest, new: Manifest) -> bool:

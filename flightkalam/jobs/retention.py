@@ -6,7 +6,6 @@ and looked at again.  So no lock is held while rows are looked for, and a row th
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ import pyarrow.compute as pc
 from flightkalam import failpoints
 from flightkalam.catalog.alter import retention_column
 from flightkalam.clock import Clock
-from flightkalam.errors import Cancelled, Conflict
+from flightkalam.errors import Conflict
+from flightkalam.jobs.control import Control
 from flightkalam.model.predicate import Compare
 from flightkalam.model.schema import DELETED, Column, Table
 from flightkalam.table.mutate import Writer
@@ -54,12 +54,12 @@ class RowExpiry:
         self._writer = writer
         self._clock = clock
 
-    def expire(self, table: Table, owner: str | None, cancelled: threading.Event | None = None) -> int:
+    def expire(self, table: Table, owner: str | None, control: Control | None = None) -> int:
         """Delete what has expired and return how many rows that were.
 
         Pieces that conflict with other writers are tried again a few times; what then remains is for the next run.
 
-        :raises Cancelled: `cancelled` was set; what was deleted so far stays deleted.
+        :raises Cancelled: `control` was set; what was deleted so far stays deleted.
         """
         deleted = 0
         for _ in range(_ROUNDS):
@@ -67,7 +67,7 @@ class RowExpiry:
             rule = self._rule(current) if current is not None else None
             if current is None or rule is None:
                 return deleted
-            count, conflicts = self._round(current, owner, rule, cancelled or threading.Event())
+            count, conflicts = self._round(current, owner, rule, control or Control())
             deleted += count
             if not conflicts:
                 break
@@ -82,14 +82,13 @@ class RowExpiry:
         # A day is older than a moment when its midnight is.
         return _Expired(column, -(-before_us // _DAY_US) if column.type.kind == "date" else before_us)
 
-    def _round(self, table: Table, owner: str | None, rule: _Expired, cancelled: threading.Event) -> tuple[int, bool]:
+    def _round(self, table: Table, owner: str | None, rule: _Expired, control: Control) -> tuple[int, bool]:
         deleted, conflicts = 0, False
         with self._scopes.door.pinned() as watermark:
             snapshot = Snapshot.take(self._scopes, table, owner, watermark)
             for keys in _expired_keys(snapshot, rule):
                 for at in range(0, keys.num_rows, _PIECE):
-                    if cancelled.is_set():
-                        raise Cancelled("the retention job was cancelled; rows deleted so far stay deleted")
+                    control.step("rows deleted so far stay deleted")
                     failpoints.hit("retention.before_delete")
                     rows = _tombstones(table, keys.slice(at, _PIECE))
                     every = np.ones(rows.num_rows, bool)

@@ -23,7 +23,8 @@ from typing import Any
 
 from flightkalam.clock import Clock, id_time_us
 from flightkalam.errors import KalamError, TryAgain
-from flightkalam.jobs.runner import UNFINISHED, Jobs
+from flightkalam.jobs.job import UNFINISHED
+from flightkalam.jobs.runner import Jobs
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table, TableKind, TableOptions
 from flightkalam.table.scopes import Scopes
@@ -42,11 +43,13 @@ class Waiting:
 
     :param rows: versions in its log.
     :param since_us: when the first of them was committed.
+    :param nbytes: memory that they take.
     """
 
     scope: Scope
     rows: int
     since_us: int
+    nbytes: int = 0
 
 
 def due(waiting: Waiting, options: TableOptions, now_us: int, *, erases: bool) -> bool:
@@ -62,6 +65,22 @@ def due(waiting: Waiting, options: TableOptions, now_us: int, *, erases: bool) -
         or (options.flush_interval_s is not None and age >= options.flush_interval_s * 1_000_000)
         or (erases and age >= options.deleted_retention_hours * _HOUR_US + _ERASURE_SLACK_US)
     )
+
+
+def too_large(waiting: Iterable[Waiting], limit: int) -> frozenset[Scope]:
+    """The scopes to flush so that hot rows take three quarters of `limit` again: the largest first; none below it.
+
+    :param limit: bytes; 0: no limit.
+    """
+    by_size = sorted(waiting, key=lambda w: w.nbytes, reverse=True)
+    total, found = sum(w.nbytes for w in by_size), set()
+    if limit and total > limit:
+        for each in by_size:
+            if 4 * total <= 3 * limit:
+                break
+            found.add(each.scope)
+            total -= each.nbytes
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +107,7 @@ class Scheduler:
     :param tables: every table by its id.
     :param automatic: whether tables with COMPACTION 'auto' are compacted by themselves.
     :param seconds: between two checks.
+    :param hot_bytes: memory of hot rows above which the largest scopes are flushed; 0: no limit.
     """
 
     def __init__(
@@ -99,6 +119,7 @@ class Scheduler:
         *,
         automatic: bool,
         seconds: float,
+        hot_bytes: int = 0,
         periodic: Iterable[Periodic] = (),
     ) -> None:
         self._scopes = scopes
@@ -107,6 +128,7 @@ class Scheduler:
         self._tables = tables
         self._automatic = automatic
         self._seconds = seconds
+        self._hot_bytes = hot_bytes
         started = clock.monotonic()
         self._next = [(p, started + min(p.seconds, FIRST_SECONDS)) for p in periodic]
         self._left: dict[Scope, Waiting] | None = None  # what a stop left in the log of scopes that nobody has opened since
@@ -154,11 +176,13 @@ class Scheduler:
         """Tables with the owners whose rows are to be flushed; those whose last flush is still under way are left out."""
         tables, now = self._tables(), self._clock.now_us()
         found: dict[int, list[str | None]] = {}
-        for waiting in self._waiting(tables):
-            table = tables.get(waiting.scope.table_id)
-            if table is None or table.kind is TableKind.STREAM:
-                continue
-            if due(waiting, table.options, now, erases=self._automatic and table.options.compaction == "auto"):
+        everything = [w for w in self._waiting(tables) if _is_flushed(tables.get(w.scope.table_id))]
+        large = too_large(everything, self._hot_bytes)
+        for waiting in everything:
+            table = tables[waiting.scope.table_id]
+            if waiting.scope in large or due(
+                waiting, table.options, now, erases=self._automatic and table.options.compaction == "auto"
+            ):
                 found.setdefault(table.id, []).append(waiting.scope.owner)
         return [(tables[i], owners) for i, owners in found.items() if self._free(i, now)]
 
@@ -168,7 +192,7 @@ class Scheduler:
         for scope in opened:
             ids = scope.state.hot.ids.values()
             if len(ids):
-                found.append(Waiting(scope.scope, len(ids), id_time_us(int(ids[0]))))
+                found.append(Waiting(scope.scope, len(ids), id_time_us(int(ids[0])), scope.state.hot.nbytes))
         if self._left is None:
             self._left = {w.scope: w for w in self._left_behind(tables, {s.scope for s in opened})}
         for scope in opened:
@@ -197,3 +221,7 @@ class Scheduler:
         except KalamError:  # its record is gone
             return True
         return status not in UNFINISHED and (status == "completed" or now_us - asked.at_us >= _AGAIN_US)
+
+
+def _is_flushed(table: Table | None) -> bool:
+    return table is not None and table.kind is not TableKind.STREAM

@@ -1,19 +1,16 @@
 """Eviction: expired rows of STREAM tables leave the log and the memory.
 
-    stream_eviction     {"tables"?: ["ns.t", …]}        every STREAM table when none is named
-
 No query sees an expired row before this either; what it takes is room.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flightkalam.errors import Cancelled
-from flightkalam.jobs.runner import Job
+from flightkalam.jobs.control import Control
+from flightkalam.jobs.kinds import OfTables
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.table import stream
@@ -27,15 +24,14 @@ class StreamEviction:
     scopes: Scopes
     tables: Callable[[], Sequence[Table]]
 
-    def run(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        named = job.parameters.get("tables")
+    def run(self, wanted: OfTables, control: Control) -> dict[str, Any]:
+        named = wanted.tables
         evicted = 0
         for table in self.tables():
             if table.kind is not TableKind.STREAM or (named is not None and table.qualified not in named):
                 continue
             for scope in self.scopes.of_table(table):
-                if cancelled.is_set():
-                    raise Cancelled("the eviction was stopped; the next one goes on")
+                control.step("what was evicted so far stays gone; the next eviction goes on")
                 evicted += self._evict(table, scope)
         return {"rows": evicted}
 

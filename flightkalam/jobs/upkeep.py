@@ -1,44 +1,47 @@
-"""What the jobs flush, compact and retention do: each for all scopes of its tables, or for some owners' only.
+"""What the jobs flush, compact, retention and store_rewrite do: for all scopes of their tables, or for some owners' only.
 
-    flush       {"tables": ["ns.t", …], "owners"?: [name, …]}      then asks for a compaction where one pays
-    compact     {"table": "ns.t", "want": "auto" | "all" | "overdue" | "erase", "owners"?: [name, …]}
-    retention   {"tables": ["ns.t", …]}                             rows past ROW_RETENTION, then what compaction may let go
-    store_rewrite  {}                                               what was deleted leaves the store's own files too
-
-Unknown parameters are ignored; a table that was dropped since is passed over.
+A table that was dropped since is passed over; a job of which none is left is skipped.  One scope that cannot be worked on
+does not keep the others from their turn: its error is the job's, when all have had it.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import wraps
 from typing import Any
 
-from flightkalam.errors import TryAgain
+from flightkalam.errors import Cancelled, KalamError, TryAgain
+from flightkalam.jobs import kinds
 from flightkalam.jobs.compact import Compacted, Compactor
 from flightkalam.jobs.compact_policy import Want, wants_compaction
+from flightkalam.jobs.control import Control
 from flightkalam.jobs.flush import Flusher
+from flightkalam.jobs.job import Skipped
 from flightkalam.jobs.retention import RowExpiry
-from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.jobs.runner import Jobs
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table, TableKind
-from flightkalam.storage.patience import stopped_by
 from flightkalam.table.scopes import Scopes
 
-Task = Callable[["Upkeep", Job, threading.Event], dict[str, Any]]
 
+@dataclass
+class _Each:
+    """Goes on after a scope that failed, and says so at the end."""
 
-def _stoppable(run: Task) -> Task:
-    """Its requests to object stores end when the job is cancelled."""
+    failure: KalamError | None = None
 
-    @wraps(run)
-    def stoppable(self: Upkeep, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        with stopped_by(cancelled.is_set):
-            return run(self, job, cancelled)
+    def __enter__(self) -> _Each:
+        return self
 
-    return stoppable
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, KalamError) or isinstance(error, (Cancelled, TryAgain)):
+            return False  # stopped, or nothing would fare better now
+        self.failure = self.failure or error
+        return True
+
+    def over(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
 
 @dataclass(frozen=True)
@@ -63,38 +66,46 @@ class Upkeep:
         self.jobs.register("retention", self.retain)
         self.jobs.register("store_rewrite", self.rewrite)
 
-    @_stoppable
-    def flush(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        total = {"batches": 0, "rows": 0, "bytes": 0}
-        for table in self._tables(job.parameters["tables"]):
+    def flush(self, wanted: kinds.Flush, control: Control) -> dict[str, Any]:
+        total, each = {"batches": 0, "rows": 0, "bytes": 0}, _Each()
+        for table in self._tables(wanted.tables):
             flushed = []
-            for scope in self._scopes_of(table, job):
-                done = self.flusher.flush(table, scope.owner, cancelled)
-                flushed += [scope] if done.batches else []
-                total["batches"] += len(done.batches)
-                total["rows"] += done.rows
-                total["bytes"] += done.bytes
+            for scope in self._scopes_of(table, wanted.owners):
+                control.step("scopes flushed so far stay flushed")
+                with each:
+                    done = self.flusher.flush(table, scope.owner, control)
+                    flushed += [scope] if done.batches else []
+                    total["batches"] += len(done.batches)
+                    total["rows"] += done.rows
+                    total["bytes"] += done.bytes
             self._compact_where_it_pays(table, flushed)
         self.count("flush_rows", total["rows"])
+        each.over()
         return total
 
-    @_stoppable
-    def compact(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        done = []
-        for table in self._tables([job.parameters["table"]]):
-            for scope in self._scopes_of(table, job):
-                done.append(self.compactor.compact(table, scope.owner, Want(job.parameters["want"]), cancelled))
-        return self._summed(done)
+    def compact(self, wanted: kinds.Compact, control: Control) -> dict[str, Any]:
+        done, each = [], _Each()
+        for table in self._tables([wanted.table]):
+            for scope in self._scopes_of(table, wanted.owners):
+                control.step("scopes compacted so far stay compacted")
+                with each:
+                    done.append(self.compactor.compact(table, scope.owner, wanted.wanted, control))
+        figures = self._summed(done)
+        each.over()
+        return figures
 
-    @_stoppable
-    def retain(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
-        expired, done = 0, []
-        for table in self._tables(job.parameters["tables"]):
-            for scope in self._scopes_of(table, job):
-                expired += self.expiry.expire(table, scope.owner, cancelled)
-                if self._compacts(table):
-                    done.append(self.compactor.compact(table, scope.owner, Want.OVERDUE, cancelled))
-        return {"expired_rows": expired, **self._summed(done)}
+    def retain(self, wanted: kinds.Retention, control: Control) -> dict[str, Any]:
+        expired, done, each = 0, [], _Each()
+        for table in self._tables(wanted.tables):
+            for scope in self._scopes_of(table, None):
+                control.step("what was let go so far stays gone")
+                with each:
+                    expired += self.expiry.expire(table, scope.owner, control)
+                    if self._compacts(table):
+                        done.append(self.compactor.compact(table, scope.owner, Want.OVERDUE, control))
+        figures = {"expired_rows": expired, **self._summed(done)}
+        each.over()
+        return figures
 
     def retention_due(self, tables: Iterable[Table]) -> dict[str, Any] | None:
         """The parameters of a retention job for the tables that need one; None when none does."""
@@ -108,22 +119,24 @@ class Upkeep:
             return False
         return any(self.compactor.overdue(table, scope.owner) for scope in self.scopes.manifests.scopes(table.id))
 
-    def rewrite(self, job: Job, cancelled: threading.Event) -> dict[str, Any]:
+    def rewrite(self, wanted: kinds.Nothing, control: Control) -> dict[str, Any]:
         """Write the store's own files anew, without what was deleted: log entries, manifests, rows kept for RETURNING."""
         self.scopes.log.rewrite_all()
+        control.step("the rest of the store is written anew next time")
         self.scopes.manifests.rewrite_all()
+        control.step("the rest of the store is written anew next time")
         self.scopes.door.store.rewrite("meta", b"", b"\xff" * 8)
         return {}
 
     def _tables(self, names: Sequence[str]) -> Iterator[Table]:
-        for name in names:
-            table = self.find(name)
-            if table is not None and table.kind is not TableKind.STREAM:
-                yield table
+        found = [table for name in names if (table := self.find(name)) is not None]
+        if names and not found:
+            raise Skipped(f"no table is left to work on: {', '.join(names[:5])} does not exist any more")
+        return (table for table in found if table.kind is not TableKind.STREAM)
 
-    def _scopes_of(self, table: Table, job: Job) -> list[Scope]:
-        owners = job.parameters.get("owners")
-        return [s for s in self.scopes.of_table(table) if owners is None or s.owner in owners]
+    def _scopes_of(self, table: Table, owners: Sequence[str | None] | None) -> list[Scope]:
+        wanted = None if owners is None else frozenset(owners)
+        return [s for s in self.scopes.of_table(table) if wanted is None or s.owner in wanted]
 
     def _compacts(self, table: Table) -> bool:
         return self.automatic and table.options.compaction == "auto"
@@ -132,9 +145,10 @@ class Upkeep:
         if not self._compacts(table):
             return
         policy, manifests = self.compactor.policy, self.scopes.manifests
-        if any(wants_compaction(manifests.get(scope), table.schema, policy) for scope in flushed):
+        owners = [s.owner for s in flushed if wants_compaction(manifests.get(s), table.schema, policy)]
+        if owners:
             try:
-                self.jobs.submit("compact", {"table": table.qualified, "want": Want.AUTO.value})
+                self.jobs.submit("compact", {"table": table.qualified, "want": Want.AUTO.value, "owners": owners})
             except TryAgain:
                 return  # the service is shutting down; the next flush asks again
 

@@ -42,7 +42,7 @@ _MOST_TARGETS = 20
 AUDITED = (
     s.CreateTable, s.DropTable, s.AlterTable, s.CreateView, s.DropView, s.CreateNamespace, s.DropNamespace, s.Comment,
     s.CreateUser, s.AlterUser, s.DropUser, s.CreateToken, s.DropToken, s.CreateStorage, s.AlterStorage, s.DropStorage,
-    s.KillJob, s.KillQuery, s.Backup,
+    s.RunJob, s.KillJob, s.KillQuery, s.Backup,
 )  # fmt: skip
 
 

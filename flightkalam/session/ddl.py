@@ -13,6 +13,7 @@ from flightkalam.catalog.edits import NewColumn, NewTable, NewView
 from flightkalam.catalog.options import access_level_of, kind_of
 from flightkalam.catalog.state import CatalogState, Change
 from flightkalam.errors import InvalidValue, NotNullViolation, UndefinedObject, Unsupported
+from flightkalam.jobs.kinds import ASKED
 from flightkalam.model.predicate import IsNull
 from flightkalam.model.schema import Column, Table, TableKind, View, fill_bytes
 from flightkalam.model.types import parse_type, to_storage
@@ -55,7 +56,7 @@ def drop_rows(e: Execution, batch: Batch, change: Change) -> None:
 def clean_up(e: Execution, change: Change) -> None:
     for table in change.dropped:
         e.parts.scopes.forget(table.id)
-        e.parts.jobs.submit("cleanup", {"table_id": table.id, "folder": table.folder, "table": table.qualified})
+        e.parts.jobs.submit("cleanup", {"table_id": table.id, "table": table.qualified})
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -228,7 +229,8 @@ def _refuse_nulls(e: Execution, table: Table, owner: str | None, watermark: int,
 def _set_options(e: Execution, table: Table, action: s.SetOptions) -> Choose:
     if table.kind is TableKind.STREAM:  # a longer life must not bring back what has expired
         jobs = e.parts.jobs
-        jobs.wait(jobs.submit("stream_eviction", {"tables": [table.qualified]}), lambda: e.cancel.cancelled)
+        job_id = jobs.submit("stream_eviction", {"tables": [table.qualified]}, priority=ASKED, attempts=1)
+        jobs.wait(job_id, lambda: e.cancel.cancelled)
     return lambda state: alter.set_options(state, table.id, action.options)
 
 

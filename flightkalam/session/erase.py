@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from flightkalam.errors import Cancelled
 from flightkalam.jobs.compact_policy import Want
+from flightkalam.jobs.kinds import ASKED
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table
 from flightkalam.session import dml
@@ -73,7 +74,8 @@ def _remove_from_files(e: Execution, table: Table, owner: str | None) -> None:
 
 def _run(e: Execution, kind: str, parameters: dict[str, Any]) -> None:
     jobs = e.parts.jobs
-    jobs.wait(jobs.submit(kind, parameters), lambda: e.cancel.cancelled)
+    job_id = jobs.submit(kind, parameters, priority=ASKED, attempts=1, asked_by=e.identity.actor_id)
+    jobs.wait(job_id, lambda: e.cancel.cancelled)
 
 
 def _wait_for_readers(e: Execution) -> None:

@@ -11,9 +11,10 @@ import pyarrow as pa
 from flightkalam.auth import authorise
 from flightkalam.auth.authorise import Action
 from flightkalam.errors import InvalidValue
+from flightkalam.jobs import kinds
 from flightkalam.jobs.backup import KIND as BACKUP
 from flightkalam.jobs.compact_policy import Want
-from flightkalam.jobs.runner import Job
+from flightkalam.jobs.job import Job
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
@@ -72,6 +73,54 @@ def backup(e: Execution, statement: s.Backup) -> Rows:
     return _job(e, BACKUP, {"name": statement.to}, None, wait=True)
 
 
+def run_job(e: Execution, statement: s.RunJob) -> Rows:
+    """One job of any kind.  What has a statement of its own needs the rights of that, the rest those of RUN JOB."""
+    kind = kinds.kind_of(statement.name)
+    wanted = kinds.read(kind, _object(statement.parameters))
+    action = _ACTIONS.get(kind.name)
+    if action is None or (isinstance(wanted, kinds.Compact) and wanted.want != "all"):
+        authorise.require(e.identity, Action.BACKUP if isinstance(wanted, kinds.Backup) else Action.RUN_JOB)
+        action = action or Action.CHECK
+    parameters = wanted.model_dump(exclude_none=True)
+    for field in ("table", "tables"):
+        names = getattr(wanted, field, None)
+        if isinstance(names, str):
+            parameters[field] = _stored(e, names, action, kind.name)
+        elif names is not None:
+            parameters[field] = [_stored(e, name, action, kind.name) for name in names]
+    if isinstance(wanted, kinds.Backup):
+        e.parts.backups.require_free(wanted.name)
+    return _job(e, kind.name, parameters, parameters.get("table"), wait=statement.wait)
+
+
+_ACTIONS = {"flush": Action.FLUSH, "compact": Action.COMPACT, "manifest_rebuild": Action.CHECK}
+
+
+def _object(text: str | None) -> object:
+    try:
+        return {} if text is None else json.loads(text)
+    except ValueError as error:
+        raise InvalidValue(f"the parameters of a job are a JSON object: {error}") from None
+
+
+def _stored(e: Execution, name: str, action: Action, kind: str) -> str:
+    """The table's name as it is kept; a cleanup names one that is gone."""
+    if kind == "cleanup":
+        return name
+    table = e.table(tuple(name.split(".", 1)), action)
+    if table.kind is TableKind.STREAM and kind != "stream_eviction":
+        raise InvalidValue(f'table "{table.qualified}" is a STREAM table, which has no files', sqlstate="42809")
+    return table.qualified
+
+
+def kill_job(e: Execution, statement: s.KillJob) -> Rows:
+    """Returns when the job has stopped, with the state that it ended in."""
+    authorise.require(e.identity, Action.KILL_JOB)
+    e.close()
+    job = e.parts.jobs.kill(statement.id, lambda: e.cancel.cancelled)
+    return rows_of(_answer(job, None))
+
+
 def rebuild(e: Execution, statement: s.RebuildManifest) -> Rows:
     """One job for all scopes of a table: compares its manifests with what the files say, and puts right what differs."""
     table = e.table(statement.table, Action.CHECK)
@@ -81,11 +130,16 @@ def rebuild(e: Execution, statement: s.RebuildManifest) -> Rows:
 
 
 def _job(e: Execution, kind: str, parameters: dict[str, Any], table: str | None, *, wait: bool) -> Rows:
-    job_id = e.parts.jobs.submit(kind, parameters)
+    """Who waits is told at once what went wrong and may ask again; a job that nobody waits for tries again by itself."""
+    jobs, asked_by = e.parts.jobs, e.identity.actor_id
+    job_id = jobs.submit(kind, parameters, priority=kinds.ASKED, attempts=1 if wait else None, asked_by=asked_by)
     e.close()  # the snapshot is not needed, and must not hold back what the job replaces
-    job = e.parts.jobs.wait(job_id, lambda: e.cancel.cancelled) if wait else e.parts.jobs.get(job_id)
+    return rows_of(_answer(jobs.wait(job_id, lambda: e.cancel.cancelled) if wait else jobs.get(job_id), table))
+
+
+def _answer(job: Job, table: str | None) -> pa.Table:
     result = json.dumps(job.result) if job.result is not None else None
-    return rows_of(pa.table([[job.job_id], [table], [job.status], [result]], schema=JOB_SCHEMA))
+    return pa.table([[job.job_id], [table], [job.status], [result]], schema=JOB_SCHEMA)
 
 
 def _flushable(e: Execution, namespace: s.Ident | None) -> list[Table]:
@@ -101,6 +155,15 @@ def _flushable(e: Execution, namespace: s.Ident | None) -> list[Table]:
 def show_jobs(e: Execution, _: s.ShowJobs) -> pa.Table:
     authorise.require(e.identity, Action.READ_SYSTEM)
     return jobs_table(e.parts.jobs.list())
+
+
+def show_job(e: Execution, statement: s.ShowJob) -> pa.Table:
+    """One job, for those who may see all of them and for those who asked for it."""
+    job = e.parts.jobs.find(statement.id)
+    if job is None or e.identity.actor_id not in job.asked_by:
+        authorise.require(e.identity, Action.READ_SYSTEM)
+        job = e.parts.jobs.get(statement.id)
+    return jobs_table([job])
 
 
 def jobs_table(jobs: list[Job]) -> pa.Table:

@@ -24,10 +24,12 @@ from flightkalam.sql.statements import (
     Reset,
     Rollback,
     RollbackTo,
+    RunJob,
     Savepoint,
     Set,
     ShowColumns,
     ShowCreateTable,
+    ShowJob,
     ShowJobs,
     ShowManifestCache,
     ShowNamespaces,
@@ -66,6 +68,8 @@ def show(cursor: Cursor) -> Statement:
         return ShowColumns(cursor.name())
     if cursor.accept("MANIFEST", "CACHE"):
         return ShowManifestCache()
+    if cursor.accept("JOB"):
+        return ShowJob(cursor.string("a job's id"))
     if cursor.accept("TIME", "ZONE"):
         return ShowSetting("timezone")
     if cursor.accept("TRANSACTION", "ISOLATION", "LEVEL"):
@@ -269,6 +273,15 @@ def kill(cursor: Cursor) -> KillJob | KillQuery:
     raise cursor.error("expected JOB or QUERY")
 
 
+def run(cursor: Cursor) -> RunJob:
+    """`RUN JOB 'kind' [WITH 'parameters as JSON'] [WAIT]`."""
+    cursor.expect("RUN")
+    cursor.expect("JOB")
+    kind = cursor.string("a kind of job")
+    parameters = cursor.string("the parameters as JSON") if cursor.accept("WITH") else None
+    return RunJob(kind, parameters, cursor.accept("WAIT"))
+
+
 def backup(cursor: Cursor) -> Backup:
     cursor.expect("BACKUP")
     cursor.expect("TO")
@@ -296,5 +309,6 @@ READERS: dict[str, Callable[[Cursor], Statement]] = {
     "CHECK": check,
     "REBUILD": rebuild,
     "KILL": kill,
+    "RUN": run,
     "BACKUP": backup,
 }

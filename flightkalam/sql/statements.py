@@ -510,6 +510,20 @@ class CheckAudit(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowJob(Statement):
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob(Statement):
+    """:param parameters: JSON, as the client wrote it."""
+
+    name: str
+    parameters: str | None = None
+    wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class KillJob(Statement):
     id: str
 

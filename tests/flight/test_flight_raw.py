@@ -337,6 +337,7 @@ class TestSessionActions:
             *("BeginTransaction", "EndTransaction", "BeginSavepoint", "EndSavepoint"),
             *("CancelQuery", "CancelFlightInfo", "RenewFlightEndpoint"),
             *("SetSessionOptions", "GetSessionOptions", "CloseSession"),
+            *("kalam.flush", "kalam.compact", "kalam.job"),
         }
         assert all(listed.values())
 

@@ -34,6 +34,7 @@ from flightkalam.cold.manifest import ManifestEdit
 from flightkalam.errors import Cancelled, DataCorrupted, InternalError
 from flightkalam.jobs.compact import NOTHING
 from flightkalam.jobs.compact_policy import Want
+from flightkalam.jobs.control import Control
 from flightkalam.model.schema import SEQ, Table
 from flightkalam.storage.kv import Batch
 from flightkalam.table.mutation import OnConflict
@@ -475,7 +476,7 @@ def test_a_cancelled_compaction_leaves_everything_as_it_was(world: World, table:
     for i in range(8):
         flushed(world, table, range(i, 40, 8), "a")
     before, there, rows = manifest(world, table), files(world, table), world.see(table)
-    cancelled, chunks = threading.Event(), 0
+    cancelled, chunks = Control(), 0
 
     def count() -> None:
         nonlocal chunks
@@ -485,7 +486,7 @@ def test_a_cancelled_compaction_leaves_everything_as_it_was(world: World, table:
 
     failpoints.arm("compact.chunk_merged", count)
     with pytest.raises(Cancelled, match="nothing has changed"):
-        compactor(world, rows_per_batch=11).compact(table, None, cancelled=cancelled)
+        compactor(world, rows_per_batch=11).compact(table, None, control=cancelled)
     assert chunks == 3
     assert manifest(world, table) == before
     assert files(world, table) == there

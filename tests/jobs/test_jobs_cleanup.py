@@ -12,11 +12,14 @@ from table_world import HandClock, World, seen, shared_table, table_of
 from flightkalam import failpoints
 from flightkalam.errors import Cancelled, Conflict, KalamError
 from flightkalam.jobs.cleanup import Cleanup
-from flightkalam.jobs.runner import Job, Jobs
+from flightkalam.jobs.control import Control
+from flightkalam.jobs.job import NotYet
+from flightkalam.jobs.kinds import Cleanup as Wanted
+from flightkalam.jobs.runner import Jobs
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.storage.kv import Batch
 
-NEVER = threading.Event()
+NEVER = Control()
 
 
 @pytest.fixture
@@ -49,8 +52,8 @@ def drop(world: World, table: Table) -> Cleanup:
     return cleanup
 
 
-def job(table: Table) -> Job:
-    return Job("CL-1", "cleanup", {"table_id": table.id}, 0)
+def job(table: Table) -> Wanted:
+    return Wanted(table_id=table.id)
 
 
 def table_files(world: World, table: Table) -> list[Path]:
@@ -93,11 +96,24 @@ def test_files_wait_for_the_readers_from_before_the_drop(world: World) -> None:
     assert table_files(world, table) == []
 
 
+def test_a_cleanup_that_a_reader_holds_up_gives_the_worker_back(world: World) -> None:
+    """A reader that began before the drop counts, also when it is looked for a second time; later ones do not."""
+    table = world.tables[1]
+    pin = world.door.pin()
+    cleanup = drop(world, table)
+    with pytest.raises(NotYet):
+        cleanup.run(job(table), NEVER)
+    later = world.door.pin()
+    world.door.unpin(pin)
+    assert cleanup.run(job(table), NEVER)["removed"]
+    world.door.unpin(later)
+
+
 def test_a_cleanup_can_be_stopped_and_goes_on_at_the_next_start(world: World) -> None:
     table = world.tables[1]
     pin = world.door.pin()
     cleanup = drop(world, table)
-    stop = threading.Event()
+    stop = Control()
     stop.set()
     with pytest.raises(Cancelled):
         cleanup.run(job(table), stop)

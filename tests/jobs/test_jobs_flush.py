@@ -6,7 +6,6 @@ import errno
 import itertools
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from flightkalam.cold import paths
 from flightkalam.cold.manifest import Manifest
 from flightkalam.cold.manifests import IN_SYNC, PENDING
 from flightkalam.errors import Cancelled, DiskFull, InternalError, KalamError
+from flightkalam.jobs.control import Control
 from flightkalam.jobs.flush import NOTHING, FlushSettings
 from flightkalam.model.schema import DELETED, SEQ, Table
 from flightkalam.table.check import check
@@ -214,7 +214,7 @@ def test_old_deletion_vectors_stay_for_the_readers_that_use_them(world: World, t
 def test_a_cancelled_flush_has_changed_nothing(world: World, table: Table) -> None:
     world.flusher._settings = FlushSettings(rows_per_batch=2, style=world.settings.style)
     world.write(table, [row(k) for k in range(6)])
-    cancelled = threading.Event()
+    cancelled = Control()
     failpoints.arm("flush.batch_written", cancelled.set)
     with pytest.raises(Cancelled):
         world.flusher.flush(table, None, cancelled)

@@ -87,6 +87,8 @@ FORMS: dict[Action, tuple[str, ...]] = {
         "CREATE STORAGE nothing_of_that_name WITH (TYPE = 'ftp')",
     ),
     Action.BACKUP: ("BACKUP TO '{n}'",),
+    Action.RUN_JOB: ("RUN JOB 'audit_retention' WAIT",),
+    Action.KILL_JOB: ("KILL JOB 'nothing_of_that_name'",),
     Action.READ_SYSTEM: (
         "SELECT * FROM system.users",
         "SELECT * FROM system.audit_log LIMIT 1",
@@ -100,8 +102,8 @@ FORMS: dict[Action, tuple[str, ...]] = {
 ON_TABLES = (
     Action.READ, Action.WRITE, Action.CREATE, Action.ALTER, Action.DROP, Action.FLUSH, Action.COMPACT, Action.CHECK
 )  # fmt: skip
-# What they do depends on whose it is that is killed: they have tests of their own.
-ELSEWHERE = {Action.KILL_JOB, Action.KILL_QUERY}
+# What it does depends on whose it is that is killed: it has tests of its own.
+ELSEWHERE = {Action.KILL_QUERY}
 # What a STREAM table has not, whoever asks (SEMANTICS §1, §3).
 NOT_OF_STREAMS = ("42809", "0A000", "22023")
 _numbers = itertools.count()

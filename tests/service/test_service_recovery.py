@@ -120,6 +120,6 @@ def test_files_that_nothing_names_are_swept(world: World) -> None:
 def test_manifests_that_nobody_uses_leave_memory(world: World) -> None:
     jobs = world.kalam.parts.jobs
     assert jobs.wait(jobs.submit("manifest_eviction", {})).result == {"evicted": 0}
-    done = jobs.wait(jobs.submit("manifest_eviction", {"idle_seconds": -1}))
+    done = jobs.wait(jobs.submit("manifest_eviction", {"idle_seconds": 0}))
     assert done.result == {"evicted": 1}
     assert summed(root(world)) == RIGHT

@@ -13,8 +13,8 @@ from kalam_world import InProcess, World
 from flightkalam import failpoints
 from flightkalam.auth.identity import Role
 from flightkalam.clock import SystemClock
-from flightkalam.errors import DiskFull
-from flightkalam.jobs.runner import Job
+from flightkalam.errors import DiskFull, InternalError
+from flightkalam.jobs.job import Job
 from flightkalam.model.ids import Scope
 
 SECRET = "4711-Xanthippe"
@@ -58,6 +58,21 @@ def nothing_stays_armed() -> Iterator[None]:
 
 def _disk_full() -> None:
     raise DiskFull("the data disk is full")
+
+
+def _broken() -> None:
+    raise InternalError("broken")
+
+
+def ended(world: World, job: Job) -> Job:
+    """The job when it is completed."""
+    for _ in range(500):
+        found = world.kalam.parts.jobs.get(job.job_id)
+        if found.status == "completed":
+            return found
+        world.kalam.parts.jobs.look()
+        time.sleep(0.01)
+    raise AssertionError(f"the job does not end: {found}")
 
 
 def check(world: World) -> list[Job]:
@@ -128,16 +143,57 @@ def test_what_a_stop_left_in_the_log_is_flushed_though_nobody_asks_for_the_table
     assert hot(world, "main.t") == 0
 
 
-def test_a_flush_that_fails_is_asked_for_again_after_a_minute(world: World, root: InProcess, clock: Clock) -> None:
+def test_a_flush_that_fails_is_tried_again_by_itself_and_asked_for_once(world: World, root: InProcess, clock: Clock) -> None:
     root.run("CREATE TABLE t (k INT PRIMARY KEY) WITH (FLUSH_POLICY='rows:1')")
     root.run("INSERT INTO t VALUES (1)")
     failpoints.arm("flush.batch_written", _disk_full)
+    (job,) = check(world)
+    assert (job.status, job.error) == ("retrying", "the data disk is full")
+    assert check(world) == []
+    failpoints.disarm()
+    clock.pass_(2)
+    assert ended(world, job).attempts == 2
+    assert check(world) == []
+
+
+def test_a_flush_that_failed_for_good_is_asked_for_again_after_a_minute(world: World, root: InProcess, clock: Clock) -> None:
+    root.run("CREATE TABLE t (k INT PRIMARY KEY) WITH (FLUSH_POLICY='rows:1')")
+    root.run("INSERT INTO t VALUES (1)")
+    failpoints.arm("flush.batch_written", _broken)
     assert [j.status for j in check(world)] == ["failed"]
     failpoints.disarm()
     clock.pass_(59)
     assert check(world) == []
     clock.pass_(2)
     assert len(flushed(world)) == 1
+
+
+def test_what_is_over_its_time_while_the_service_is_down_is_done_after_the_next_start(tmp_path: Path, clock: Clock) -> None:
+    """A job that waits to be tried again is not lost by a stop."""
+    world = World(tmp_path / "again", clock=clock)
+    root = world.in_process()
+    root.run("CREATE TABLE t (k INT PRIMARY KEY) WITH (FLUSH_POLICY='rows:1')")
+    root.run("INSERT INTO t VALUES (1)")
+    failpoints.arm("flush.batch_written", _disk_full)
+    (job,) = check(world)
+    failpoints.disarm()
+    clock.pass_(60)
+    world.restart()
+    assert ended(world, job).result == {"batches": 1, "rows": 1, "bytes": ended(world, job).result["bytes"]}
+    world.close()
+
+
+def test_too_much_hot_memory_flushes_the_largest_scopes_whatever_their_policy(tmp_path: Path, clock: Clock) -> None:
+    world = World(tmp_path / "small", {"flush": {"hot_bytes": 1_500_000}}, clock=clock)
+    root = world.in_process()
+    for name, rows in (("small", 10), ("large", 9_000)):
+        root.run(f"CREATE TABLE {name} (k INT PRIMARY KEY, v TEXT)")
+        root.run(f"INSERT INTO {name} SELECT i, repeat('x', 100) FROM range({rows}) r(i)")
+    assert check(world) == []
+    root.run("INSERT INTO large SELECT i, repeat('x', 100) FROM range(9000, 18000) r(i)")
+    assert [j.parameters["tables"] for j in check(world) if j.kind == "flush"] == [["main.large"]]
+    assert check(world) == []
+    world.close()
 
 
 def test_a_stream_table_is_never_flushed(world: World, root: InProcess, clock: Clock) -> None:

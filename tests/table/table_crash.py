@@ -15,7 +15,6 @@ import json
 import os
 import random
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +28,8 @@ from flightkalam.clock import SystemClock
 from flightkalam.cold import paths
 from flightkalam.errors import DiskFull, KalamError
 from flightkalam.jobs.cleanup import Cleanup
-from flightkalam.jobs.runner import Job
+from flightkalam.jobs.control import Control
+from flightkalam.jobs.kinds import Cleanup as Wanted
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Column, Table, TableKind
 from flightkalam.model.types import BIGINT, INT, TEXT
@@ -85,8 +85,7 @@ class CrashWorld:
     def clean_up(self) -> None:
         """What a start and the job worker do for dropped tables."""
         for key, _ in self.world.store.scan("meta", b"dropped/"):
-            job = Job("CL-1", "cleanup", {"table_id": int(key.rpartition(b"/")[2])}, 0)
-            self.cleanup.run(job, threading.Event())
+            self.cleanup.run(Wanted(table_id=int(key.rpartition(b"/")[2])), Control())
 
     def state(self) -> State:
         """Every visible row of every table."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from flightkalam.clock import Clock, id_time_us
 from flightkalam.errors import KalamError, TryAgain
+from flightkalam.hot.rows import HotRows
 from flightkalam.jobs.job import UNFINISHED
 from flightkalam.jobs.runner import Jobs
 from flightkalam.model.ids import Scope
@@ -33,6 +34,7 @@ from flightkalam.telemetry import logger
 _HOUR_US = 3_600_000_000
 _ERASURE_SLACK_US = 12 * _HOUR_US
 _AGAIN_US = 60_000_000  # a flush that failed is asked for again after a minute
+_FEW_ROWS = 256
 FIRST_SECONDS = 600.0  # no periodic job waits longer than this after a start
 log = logger("schedule")
 
@@ -192,7 +194,7 @@ class Scheduler:
         for scope in opened:
             ids = scope.state.hot.ids.values()
             if len(ids):
-                found.append(Waiting(scope.scope, len(ids), id_time_us(int(ids[0])), scope.state.hot.nbytes))
+                found.append(Waiting(scope.scope, len(ids), id_time_us(int(ids[0])), _nbytes(scope.state.hot)))
         if self._left is None:
             self._left = {w.scope: w for w in self._left_behind(tables, {s.scope for s in opened})}
         for scope in opened:
@@ -221,6 +223,11 @@ class Scheduler:
         except KalamError:  # its record is gone
             return True
         return status not in UNFINISHED and (status == "completed" or now_us - asked.at_us >= _AGAIN_US)
+
+
+def _nbytes(hot: HotRows) -> int:
+    """Of a few rows nothing is counted: a flush of them would free nothing, and there may be very many such scopes."""
+    return hot.nbytes if hot.n >= _FEW_ROWS else 0
 
 
 def _is_flushed(table: Table | None) -> bool:

@@ -7,6 +7,7 @@ bytes, the maximum rounded up; where no bound can be given there is none, and a 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from flightkalam.model.predicate import Comparable, Predicate
 from flightkalam.model.types import ColumnType
 
 TEXT_BYTES = 32
+_FEW = 8  # values that are tried one by one
 _TEXT_DTYPE = f"S{TEXT_BYTES + 4}"  # a rounded-up code point may be longer than the one it replaces
 
 
@@ -193,8 +195,7 @@ def may_match(predicate: Predicate, columns: dict[int, ColumnBounds], n: int) ->
         case p.Compare(_, op, value):
             return _may_compare(known, op, value) & ~known.all_null
         case p.OneOf(_, values):
-            hit = [_may_compare(known, "=", v) for v in values]
-            return (np.logical_or.reduce(hit) if hit else np.zeros(n, bool)) & ~known.all_null
+            return _may_be_one_of(known, values) & ~known.all_null
         case p.StartsWith(_, prefix):
             return _may_start(known, prefix) & ~known.all_null
     return np.ones(n, bool)
@@ -217,6 +218,19 @@ def _may_compare(known: ColumnBounds, op: str, value: Comparable) -> Mask:
         # Fixed-width bytes drop trailing zeros, and bounds may be cut: equality here is not equality there.
         hit = hit | (known.low == probe) | (known.high == probe)
     return hit | ~known.bounded
+
+
+def _may_be_one_of(known: ColumnBounds, values: Sequence[Comparable]) -> Mask:
+    """Long lists are sorted once: the least value that is not below a batch must not be above it."""
+    if len(values) <= _FEW or not all(_comparable_with(known, v) for v in values):
+        hit = [_may_compare(known, "=", v) for v in values]
+        return np.logical_or.reduce(hit) if hit else np.zeros(len(known.bounded), bool)
+    # Bounds of texts are shorter than this, so that cutting a value moves it past none.
+    cut = [v[: 2 * TEXT_BYTES] if isinstance(v, bytes) else v for v in values]
+    ordered = np.unique(np.array(cut, None if known.low.dtype.kind == "S" else known.low.dtype))
+    at = np.searchsorted(ordered, known.low)
+    found = ordered[np.minimum(at, len(ordered) - 1)]
+    return ((at < len(ordered)) & (found <= known.high)) | ~known.bounded
 
 
 def _may_start(known: ColumnBounds, prefix: bytes) -> Mask:

@@ -19,7 +19,7 @@ import numpy as np
 from flightkalam.cold.bounds import Bounds, ColumnBounds, Mask, column_bounds, may_match
 from flightkalam.errors import InternalError
 from flightkalam.model.ids import Scope
-from flightkalam.model.predicate import Predicate
+from flightkalam.model.predicate import Predicate, columns_of
 from flightkalam.model.schema import SEQ_ID, TableSchema
 
 STATUSES = frozenset(("active", "compacting", "archived"))
@@ -133,7 +133,7 @@ class Manifest:
     def may_match(self, predicate: Predicate, schema: TableSchema) -> Mask:
         """Which batches may hold a row that satisfies the predicate, bool[batches]."""
         columns = {}
-        for column_id in _columns_of(predicate):
+        for column_id in columns_of(predicate):
             column = schema.by_id.get(column_id)
             columns[column_id] = self.column(column_id, column.bounds_since if column else 0)
         return may_match(predicate, columns, len(self.batches))
@@ -145,14 +145,6 @@ def _joined(known: ColumnBounds, tail: ColumnBounds) -> ColumnBounds:
         a, b = getattr(known, f.name), getattr(tail, f.name)
         both.append(np.concatenate([a, b if a.dtype == b.dtype else np.zeros(len(b), a.dtype)]))
     return ColumnBounds(*both)
-
-
-def _columns_of(predicate: Predicate) -> set[int]:
-    parts = getattr(predicate, "parts", None)
-    if parts is not None:
-        return set().union(*(_columns_of(q) for q in parts))
-    column = getattr(predicate, "column", None)
-    return set() if column is None else {column}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,19 @@ class IsNotNull:
 
 
 @dataclass(frozen=True, slots=True)
+class EqualsSome:
+    """column = some value of a column elsewhere in the statement.  Says nothing until that value is known.
+
+    :param source: the reference in the statement, or the name of rows in memory.
+    :param other: the column there.
+    """
+
+    column: int
+    source: int | str
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
 class All:
     parts: tuple[Predicate, ...]
 
@@ -80,7 +93,7 @@ class Any_:  # noqa: N801 - beside `Any` of typing
     parts: tuple[Predicate, ...]
 
 
-Predicate = Always | Never | Compare | OneOf | StartsWith | IsNull | IsNotNull | All | Any_
+Predicate = Always | Never | Compare | OneOf | StartsWith | IsNull | IsNotNull | EqualsSome | All | Any_
 TRUE = Always()
 FALSE = Never()
 
@@ -104,6 +117,37 @@ def any_of(parts: Iterable[Predicate]) -> Predicate:
     if not kept:
         return FALSE
     return kept[0] if len(kept) == 1 else Any_(kept)
+
+
+def replaced(predicate: Predicate, by: Callable[[EqualsSome], Predicate]) -> Predicate:
+    """The predicate with something else in the place of each value from elsewhere."""
+    match predicate:
+        case EqualsSome():
+            return by(predicate)
+        case All(parts):
+            return all_of(replaced(part, by) for part in parts)
+        case Any_(parts):
+            return any_of(replaced(part, by) for part in parts)
+    return predicate
+
+
+def from_elsewhere(predicate: Predicate) -> Iterator[EqualsSome]:
+    match predicate:
+        case EqualsSome():
+            yield predicate
+        case All(parts) | Any_(parts):
+            for part in parts:
+                yield from from_elsewhere(part)
+
+
+def columns_of(predicate: Predicate) -> frozenset[int]:
+    """The columns that a predicate speaks of."""
+    match predicate:
+        case All(parts) | Any_(parts):
+            return frozenset().union(*(columns_of(part) for part in parts))
+        case Always() | Never():
+            return frozenset()
+    return frozenset((predicate.column,))
 
 
 def interval(predicate: Predicate, column: int) -> tuple[int | None, int | None]:

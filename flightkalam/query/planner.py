@@ -15,14 +15,14 @@ whole row as one value) the statement is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pyarrow as pa
 
-from flightkalam.errors import InvalidValue, SqlSyntaxError, Unsupported, undefined_table
+from flightkalam.errors import InvalidValue, KalamError, SqlSyntaxError, Unsupported, undefined_table
 from flightkalam.model.demand import EVERYTHING, Demand
-from flightkalam.model.predicate import TRUE, Predicate
+from flightkalam.model.predicate import TRUE, EqualsSome, Predicate, from_elsewhere, replaced
 from flightkalam.model.schema import POSITION, Column, Table, View
 from flightkalam.model.types import from_arrow
 from flightkalam.query.compute import Input
@@ -170,7 +170,10 @@ def bind(
 
 
 def plan(bound: Bound, scan: ScanTable) -> Planned:
-    scans = tuple(scan(request) for request in bound.requests)
+    return assembled(bound, tuple(scan(request) for request in bound.requests))
+
+
+def assembled(bound: Bound, scans: tuple[Scan, ...]) -> Planned:
     sql, inputs = render(bound, scans)
     inputs.update({name: rows() for name, rows in bound.computed.items()})
     return Planned(sql, inputs, bound.requests, scans, bound.asks_caller)
@@ -239,9 +242,15 @@ class _Binder:
         shows = self._shows(guarded, relations, positions=self.positions and not views)
         bounds, needs = self._predicates(guarded, relations, shows, values)
         changes: list[tuple[int, int, str]] = []
+        places: dict[int, int | str] = {}  # where a reference of this text stands among all that is read
         for i, (table, relation) in enumerate(zip(guarded.tables, relations, strict=True)):
             body = self._body(guarded, i, relation, shows.get(i), bounds.get(i, TRUE), needs.get(i, EVERYTHING), views)
+            if isinstance(relation, TableRelation):
+                places[i] = len(self.requests) - 1
+            elif isinstance(relation, ArrowRelation):
+                places[i] = f"__kalam_a{len(self.inputs) - 1}"
             changes.append((table.start, table.end, named(body, table)))
+        self._place_links(places)
         changes += _unqualified(guarded, relations)
         changes += hide_in_stars(guarded, {i: s for i, s in shows.items() if s.hidden})
         if not guarded.parameters:
@@ -249,6 +258,19 @@ class _Binder:
         given = [(p, values[p.index - 1]) for p in guarded.parameters]
         self.shape = splice(guarded.text, changes + [(p.start, p.end, f" {_SLOT}{v.kind}{_SLOT} ") for p, v in given])
         return splice(guarded.text, changes + [(p.start, p.end, f" {v.sql} ") for p, v in given])
+
+    def _place_links(self, places: Mapping[int, int | str]) -> None:
+        """Values from elsewhere: what was the number of a reference in one text becomes its place in the statement."""
+
+        def placed(link: EqualsSome) -> Predicate:
+            found = places.get(int(link.source))
+            return TRUE if found is None else replace(link, source=found)
+
+        for place in places.values():
+            if isinstance(place, int):
+                request = self.requests[place]
+                if any(from_elsewhere(request.predicate)):
+                    self.requests[place] = replace(request, predicate=replaced(request.predicate, placed))
 
     def _shows(self, guarded: Guarded, relations: Sequence[Relation], *, positions: bool) -> dict[int, Shown]:
         kept_back = frozenset() if positions else frozenset((POSITION,))
@@ -272,6 +294,8 @@ class _Binder:
         references = {i: _reference(guarded.tables[i], s, _namespace_and_name(relations[i])[0]) for i, s in shows.items()}
         needs = demands(guarded, references, nodes)
         references |= {i: _computed_reference(guarded.tables[i], r) for i, r in computed.items()}
+        arrow = {i: _arrow_reference(guarded.tables[i], r) for i, r in enumerate(relations) if isinstance(r, ArrowRelation)}
+        references |= {i: r for i, r in arrow.items() if r is not None}
         return predicates(guarded.selects, references, parameters=nodes, utc=self.utc), needs
 
     def _body(
@@ -293,7 +317,7 @@ class _Binder:
         if isinstance(relation, ComputedRelation):
             name = f"__kalam_a{len(self.inputs)}"
             self.inputs[name] = relation.schema.empty_table()
-            self.computed[name] = partial(relation.rows, predicate)
+            self.computed[name] = partial(relation.rows, replaced(predicate, lambda _: TRUE))
             return arrow_sql(name)
         assert shows is not None
         self.requests.append(ScanRequest(relation, predicate, shows_tombstones(guarded, i), shows, demand))
@@ -341,6 +365,18 @@ def _computed_reference(table: TableRef, relation: ComputedRelation) -> Referenc
     columns = {f.name.lower(): Column(i, f.name, from_arrow(f.type, f.name)) for i, f in enumerate(relation.schema)}
     if table.use.pivoted or table.use.column_aliases:
         columns = {}
+    namespace = relation.namespace.lower() if table.alias is None else None
+    return Reference(table.use.index, table.shown_as, columns, namespace, repeatable=False)
+
+
+def _arrow_reference(table: TableRef, relation: ArrowRelation) -> Reference | None:
+    """As `_computed_reference`; None where its columns cannot be told."""
+    try:
+        columns = {f.name.lower(): Column(i, f.name, from_arrow(f.type, f.name)) for i, f in enumerate(relation.data.schema)}
+    except KalamError:
+        return None
+    if table.use.pivoted or table.use.column_aliases or len(columns) != relation.data.num_columns:
+        return None
     return Reference(table.use.index, table.shown_as, columns, relation.namespace.lower() if table.alias is None else None)
 
 

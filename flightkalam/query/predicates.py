@@ -20,6 +20,7 @@ from flightkalam.model.predicate import (
     FALSE,
     TRUE,
     Compare,
+    EqualsSome,
     IsNotNull,
     IsNull,
     OneOf,
@@ -55,12 +56,14 @@ class Reference:
 
     :param columns: its columns by the lower-case name under which they are seen there.
     :param namespace: what may stand before its name, None when an alias has replaced it.
+    :param repeatable: read twice in a statement, it has the same rows.
     """
 
     index: int
     name: str
     columns: Mapping[str, Column]
     namespace: str | None = None
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,10 @@ def predicates(
     :param utc: the session's time zone is UTC.
     """
     found: dict[int, list[Predicate]] = {i: [] for i in references}
-    for select in selects:
-        _Clauses(select, references, parameters, utc, found).read()
+    every = tuple(selects)
+    scopes = {id(s.node): scope_of(s, references) for s in every}
+    for select in every:
+        _Clauses(select, references, parameters, utc, found, scopes).read()
     return {i: all_of(parts) for i, parts in found.items()}
 
 
@@ -99,14 +104,15 @@ class _Clauses:
         parameters: Mapping[str, Node],
         utc: bool,
         found: dict[int, list[Predicate]],
+        scopes: Scopes,
     ) -> None:
         self.select = select
         self.references = references
         self.parameters = parameters
         self.utc = utc
         self.found = found
-        here = [references[t.index] for t in select.tables if t.index in references]
-        self.columns = _Scope(here, list(select.others), len(here) == len(select.tables))
+        self.scopes = scopes
+        self.columns = scopes[id(select.node)]
 
     def read(self) -> None:
         node = self.select.node
@@ -144,25 +150,84 @@ class _Clauses:
         }.get(str(kind), ([], False, False, []))
         if node.get("condition"):
             self.bind(node["condition"], bound)
+        elif node.get("using_columns"):
+            self.using(node, bound)
         nullable = {id(t): left_nullable for t in left} | {id(t): right_nullable for t in right}
         return [_Term(t.reference, t.nullable or nullable[id(t)]) for t in seen]
 
+    def using(self, node: Node, bound: Sequence[_Term]) -> None:
+        """USING of two sides; where one is itself a join a name may mean any of its columns."""
+        sides = (node["left"], node["right"])
+        for term in bound:
+            own = [self.references.get(side.get("$use", -1)) is term.reference for side in sides]
+            if not any(own):
+                continue
+            elsewhere = Elsewhere(term.reference, self.columns, self.scopes)
+            for name in (str(n).lower() for n in node["using_columns"]):
+                column = term.reference.columns.get(name)
+                if column is not None:
+                    found = elsewhere.of_side(sides[own.index(False)] if False in own else {}, name)
+                    self.found[term.reference.index].append(_equals_some(column, found))
+
     def bind(self, condition: Node, terms: Sequence[_Term]) -> None:
         for term in terms:
-            reader = _Reader(self.columns.resolver(term.reference), self.parameters, self.utc, term.nullable)
+            elsewhere = Elsewhere(term.reference, self.columns, self.scopes)
+            resolver = self.columns.resolver(term.reference)
+            reader = _Reader(resolver, self.parameters, self.utc, term.nullable, elsewhere)
             self.found[term.reference.index].append(reader.read(condition, False, 0))
 
 
-class _Scope:
-    """Which reference a column name means."""
+def scope_of(select: Select, references: Mapping[int, Reference]) -> Scope:
+    here = [references[t.index] for t in select.tables if t.index in references]
+    derived: dict[str, Node] = {}
+    _derived(select.node.get("from_table") or {}, derived)
+    return Scope(here, list(select.others), len(here) == len(select.tables), derived)
 
-    def __init__(self, here: Sequence[Reference], others: Sequence[str | None], complete: bool) -> None:
+
+def _derived(node: Node, found: dict[str, Node]) -> None:
+    """The subqueries of a FROM clause by alias."""
+    if node.get("type") == "JOIN":
+        _derived(node.get("left") or {}, found)
+        _derived(node.get("right") or {}, found)
+    elif node.get("type") == "SUBQUERY" and node.get("alias") and not node.get("column_name_alias"):
+        found[str(node["alias"]).lower()] = (node.get("subquery") or {}).get("node") or {}
+
+
+class Scope:
+    """Which reference a column name means in one SELECT.
+
+    :param others: the aliases of what is no table in FROM.
+    :param complete: `here` has all its tables.
+    :param derived: its subqueries in FROM.
+    """
+
+    def __init__(
+        self, here: Sequence[Reference], others: Sequence[str | None], complete: bool, derived: Mapping[str, Node]
+    ) -> None:
         self.here = here
         self.others = others
         self.complete = complete
+        self.derived = derived
 
     def resolver(self, reference: Reference) -> Callable[[Sequence[str]], Column | None]:
         return lambda names: self._find(reference, names)
+
+    def any_of(self, names: Sequence[str]) -> tuple[Reference, Column] | None:
+        """The stored column that a name means, whichever table has it."""
+        for reference in self.here:
+            column = self._find(reference, names)
+            if column is not None:
+                return reference, column
+        return None
+
+    def knows(self, names: Sequence[str]) -> bool:
+        """Whether a name could mean something here, rather than in a SELECT around it."""
+        if len(names) == 1:
+            return not self.complete or bool(self.others) or any(names[0].lower() in r.columns for r in self.here)
+        around = {n.lower() for n in names[:-1]}
+        aliases = {r.name.lower() for r in self.here} | {(o or "").lower() for o in self.others}
+        fields = any(names[0].lower() in r.columns for r in self.here)
+        return not self.complete or None in self.others or bool(around & aliases) or fields
 
     def _find(self, reference: Reference, names: Sequence[str]) -> Column | None:
         column = reference.columns.get(names[-1].lower())
@@ -186,8 +251,77 @@ class _Scope:
         return self.complete and not self.others and sum(1 for r in self.here if name in r.columns) == 1
 
 
+Scopes = Mapping[int, Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Where a condition on one reference finds the values of other columns.
+
+    A value may only come from a stored column: every value that the statement can meet there is one of the column's.
+    """
+
+    own: Reference
+    scope: Scope
+    scopes: Scopes
+
+    def column(self, names: Sequence[str]) -> tuple[Reference, Column] | None:
+        found = self.scope.any_of(names)
+        if found is None and len(names) == 2:
+            found = self._derived(names[0].lower(), names[1].lower())
+        return self._other(found)
+
+    def of_side(self, node: Node, name: str) -> tuple[Reference, Column] | None:
+        """The stored column behind a column of one side of a join."""
+        if node.get("type") == "SUBQUERY" and not node.get("column_name_alias"):
+            return self.output(_query_of(node), name)
+        same = [r for r in self.scope.here if r.index == node.get("$use", -1)]
+        column = same[0].columns.get(name) if same else None
+        return None if column is None else self._other((same[0], column))
+
+    def _derived(self, alias: str, name: str) -> tuple[Reference, Column] | None:
+        node = self.scope.derived.get(alias)
+        if node is None or [str(o).lower() for o in self.scope.others].count(alias) != 1:
+            return None
+        if any(r.name.lower() == alias for r in self.scope.here):
+            return None
+        return self.output(node, name)
+
+    def output(self, node: Node, name: str | None) -> tuple[Reference, Column] | None:
+        """The stored column behind a column of a subquery.
+
+        :param name: None for its only one.
+        """
+        scope, items = self.scopes.get(id(node)), node.get("select_list") or []
+        if scope is None or node.get("type") != "SELECT_NODE":
+            return None
+        if name is None:
+            named = items if len(items) == 1 else []
+        elif len(items) == 1 and items[0].get("class") == "STAR":
+            plain = not any(items[0].get(k) for k in ("expr", "rename_list", "replace_list", "exclude_list", "columns"))
+            alone = scope.complete and len(scope.here) == 1 and not scope.others
+            return self._other(scope.any_of([name])) if plain and alone else None
+        else:
+            named = [i for i in items if _output_name(i) == name]
+            if any(i.get("class") == "STAR" for i in items):
+                return None
+        if len(named) != 1 or named[0].get("class") != "COLUMN_REF":
+            return None
+        return self._other(scope.any_of([str(n) for n in named[0]["column_names"]]))
+
+    def _other(self, found: tuple[Reference, Column] | None) -> tuple[Reference, Column] | None:
+        return found if found is not None and found[0] is not self.own and found[0].repeatable else None
+
+
+def _output_name(item: Node) -> str:
+    return str(item.get("alias") or (item.get("column_names") or [""])[-1]).lower()
+
+
 class _Reader:
-    """One condition, read for one reference."""
+    """One condition, read for one reference.
+
+    :param elsewhere: where values of other columns are found.
+    """
 
     def __init__(
         self,
@@ -195,11 +329,13 @@ class _Reader:
         parameters: Mapping[str, Node],
         utc: bool,
         nullable: bool,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.column = column
         self.parameters = parameters
         self.utc = utc
         self.nullable = nullable
+        self.elsewhere = elsewhere
 
     def read(self, node: Node, negated: bool, depth: int) -> Predicate:
         if depth > _MAX_DEPTH:
@@ -217,6 +353,8 @@ class _Reader:
             return self.operator(node, negated, depth)
         if kind == "FUNCTION":
             return TRUE if negated else self.function(node)
+        if kind == "SUBQUERY":
+            return TRUE if negated else self.subquery(node, depth)
         return self.truth(node, negated)
 
     def truth(self, node: Node, negated: bool) -> Predicate:
@@ -239,10 +377,51 @@ class _Reader:
         if column is None or constant is None:
             column, constant, operator = self.column_of(right), self.constant(left), _MIRRORED[operator]
         if column is None or constant is None:
+            if type_ == "COMPARE_EQUAL" and not negated:
+                return all_of([self.equality(left, right), self.equality(right, left)])
             return self.constants(left, right, operator, negated)
         if constant.kind == "null":
             return TRUE if type_ == "COMPARE_NOT_DISTINCT_FROM" else FALSE
         return self.compare(column, _NEGATED[operator] if negated else operator, constant)
+
+    def equality(self, here: Node, there: Node) -> Predicate:
+        """`here = there` of two columns, or of a column and the one value of a subquery."""
+        column = self.column_of(here)
+        if column is None or self.elsewhere is None:
+            return self.constants(here, there, "=", False)
+        if there.get("class") == "COLUMN_REF":
+            return _equals_some(column, self.elsewhere.column([str(n) for n in there["column_names"]]))
+        if there.get("class") == "SUBQUERY" and there.get("subquery_type") == "SCALAR":
+            return _equals_some(column, self.elsewhere.output(_query_of(there), None))
+        return TRUE
+
+    def subquery(self, node: Node, depth: int) -> Predicate:
+        """`column IN (SELECT …)` and `EXISTS (SELECT … WHERE …)`."""
+        if self.elsewhere is None:
+            return TRUE
+        if node.get("subquery_type") == "EXISTS":
+            return self.exists(_query_of(node), depth)
+        column = self.column_of(node.get("child") or {})
+        if node.get("subquery_type") != "ANY" or node.get("comparison_type") != "COMPARE_EQUAL" or column is None:
+            return TRUE
+        return _equals_some(column, self.elsewhere.output(_query_of(node), None))
+
+    def exists(self, node: Node, depth: int) -> Predicate:
+        """The WHERE of the subquery is true for one row of it: what it says of this reference holds."""
+        assert self.elsewhere is not None
+        scope = self.elsewhere.scopes.get(id(node))
+        where = node.get("where_clause")
+        if scope is None or not where or any(node.get(k) for k in _CHANGES_ROWS):
+            return TRUE
+        # An aggregate makes a row where there is none.
+        if any(i.get("class") not in ("CONSTANT", "STAR", "COLUMN_REF") for i in node.get("select_list") or ()):
+            return TRUE
+
+        def outer(names: Sequence[str]) -> Column | None:
+            return None if scope.knows(names) else self.column(names)
+
+        inner = Elsewhere(self.elsewhere.own, scope, self.elsewhere.scopes)
+        return _Reader(outer, self.parameters, self.utc, self.nullable, inner).read(where, False, depth + 1)
 
     def constants(self, left: Node, right: Node, operator: str, negated: bool) -> Predicate:
         """`1 = 0`, as tools write it to ask for no rows."""
@@ -342,6 +521,18 @@ class _Reader:
 
     def constant(self, node: Node) -> Constant | None:
         return constants.of_node(node, self.parameters)
+
+
+# With these a subquery may have a row although its WHERE is true for none, or is true of rows that it does not have.
+_CHANGES_ROWS = ("group_expressions", "group_sets", "having", "qualify", "sample", "modifiers")
+
+
+def _query_of(subquery: Node) -> Node:
+    return (subquery.get("subquery") or {}).get("node") or {}
+
+
+def _equals_some(column: Column, found: tuple[Reference, Column] | None) -> Predicate:
+    return TRUE if found is None else EqualsSome(column.id, found[0].index, found[1].id)
 
 
 def _alike(values: Sequence[Constant]) -> bool:

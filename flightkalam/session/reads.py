@@ -7,7 +7,7 @@ the caller's rights hold for all of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -22,8 +22,8 @@ from flightkalam.model.demand import EVERYTHING
 from flightkalam.model.schema import Column, Table, View
 from flightkalam.model.types import ColumnType, from_arrow, from_engine
 from flightkalam.query import explain as explain_
-from flightkalam.query import planner
-from flightkalam.query.compute import ResultColumn
+from flightkalam.query import joins, planner
+from flightkalam.query.compute import Input, ResultColumn, Setting
 from flightkalam.query.params import Literal
 from flightkalam.query.planner import (
     ArrowRelation,
@@ -40,7 +40,7 @@ from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import Rows, rows_of
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
-from flightkalam.table.scan import ScanPlan, scan
+from flightkalam.table.scan import ScanPlan, at_most, scan
 
 # Names no client's table can have stand for Arrow tables that a generated query reads.
 PARAMETERS = '"$parameters"'
@@ -155,7 +155,23 @@ def plan(e: Execution, bound: Bound, scans: Mapping[int, Scan] | None = None) ->
         plan_ = scan(snapshot, request.predicate, tombstones=request.tombstones, demand=demand)
         return plan_ if overlay is None else overlay.over(plan_, snapshot, tombstones=request.tombstones)
 
-    return planner.plan(bound, scan_table)
+    return planner.plan(bound, scan_table) if scans is not None else joins.plan(bound, scan_table, _Look(e))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the planner of joins may ask: all of it at the statement's own snapshot."""
+
+    e: Execution
+
+    def size(self, request: ScanRequest) -> joins.Size:
+        e, table_ = self.e, request.table
+        batches_, rows = at_most(e.snapshot(table_), request.predicate)
+        overlay = None if e.transaction is None else e.transaction.overlay(table_, e.owner(table_))
+        return joins.Size(batches_, rows if overlay is None else rows + overlay.rows.num_rows)
+
+    def read(self, sql: str, inputs: Mapping[str, Input]) -> pa.Table:
+        return self.e.parts.executor.engine.table(sql, inputs, Setting(), cancel=self.e.cancel)
 
 
 def batches(

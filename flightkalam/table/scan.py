@@ -132,6 +132,12 @@ def scan(snapshot: Snapshot, predicate: Predicate = TRUE, *, tombstones: bool = 
     return ScanPlan(snapshot.table.schema, hot, tuple(clean), tuple(dirty), figures, needed.blank)
 
 
+def at_most(snapshot: Snapshot, predicate: Predicate) -> tuple[int, int]:
+    """How many batches and rows a scan would read at most, from metadata alone."""
+    entries = [snapshot.state.manifest.batches[i] for i in choose(snapshot, predicate).at]
+    return len(entries), sum(entry.rows for entry in entries) + snapshot.hot().table.num_rows
+
+
 def _not_spent(manifest: Manifest, at: Iterable[int]) -> Iterator[int]:
     """Without batches in which every version has a newer one: their vectors need not even be looked at."""
     return (i for i in at if not manifest.batches[i].all_superseded)

@@ -46,6 +46,7 @@ _OPERATORS = {
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _NEGATED = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _MAX_DEPTH = 60
+_LONG_LIST = 64
 CATALOG = "flightkalam"
 _PREFIX_FUNCTIONS = frozenset({"starts_with", "prefix", "^@"})
 
@@ -463,6 +464,9 @@ class _Reader:
         column = self.column_of(children[0])
         if column is None:
             return TRUE
+        many = None if negated or column.type.kind != "int" else _whole_numbers(children[1:])
+        if many is not None:
+            return OneOf(column.id, many)
         values: list[Constant] = []
         for child in children[1:]:
             constant = self.constant(child)
@@ -533,6 +537,20 @@ def _query_of(subquery: Node) -> Node:
 
 def _equals_some(column: Column, found: tuple[Reference, Column] | None) -> Predicate:
     return TRUE if found is None else EqualsSome(column.id, found[0].index, found[1].id)
+
+
+def _whole_numbers(nodes: Sequence[Node]) -> tuple[int, ...] | None:
+    """The values of a long list of plain whole numbers, the short way; None where it is anything else."""
+    if len(nodes) < _LONG_LIST:
+        return None
+    found: dict[int, None] = {}
+    for node in nodes:
+        literal = node.get("literal") or {}
+        text = literal.get("text", "")
+        if literal.get("kind") != "INTEGER" or len(text) > 18 or not (text.isascii() and text.isdigit()):
+            return None
+        found[int(text)] = None
+    return tuple(found)
 
 
 def _alike(values: Sequence[Constant]) -> bool:

@@ -161,7 +161,11 @@ class _Walk:
         return self.reading
 
     def push(self, thing: Any, place: _Place, **changes: Any) -> None:
-        if isinstance(thing, dict | list) and thing:
+        if not isinstance(thing, dict | list) or not thing:
+            return
+        if isinstance(thing, dict) and thing.get("class") == "CONSTANT":  # nothing is below it, and lists have many
+            self.reading.literals += 1
+        else:
             self.stack.append((thing, _moved(place, changes)))
 
     def visit(self, node: Node, place: _Place) -> None:
@@ -294,8 +298,6 @@ class _Walk:
         if kind == "COLUMN_REF":
             names = tuple(str(n) for n in node["column_names"])
             place.select.columns.append(ColumnUse(names, _location(node), place.clause))
-        elif kind == "CONSTANT":
-            self.reading.literals += 1
         elif kind == "PARAMETER":
             self.reading.parameters.append((str(node.get("identifier", "")), _location(node)))
         elif kind in ("FUNCTION", "WINDOW"):

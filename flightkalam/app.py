@@ -47,6 +47,7 @@ from flightkalam.jobs.compact import Compactor, CompactSettings
 from flightkalam.jobs.compact_policy import Policy
 from flightkalam.jobs.flush import Flusher, FlushSettings
 from flightkalam.jobs.made import jobs_of
+from flightkalam.jobs.memory import MemoryKeeper
 from flightkalam.jobs.rebuild import Recovery
 from flightkalam.jobs.retention import RowExpiry
 from flightkalam.jobs.schedule import Periodic, Scheduler
@@ -56,15 +57,15 @@ from flightkalam.model.schema import Table, TableKind
 from flightkalam.query.duckdb_engine import DuckDBEngine
 from flightkalam.query.execute import Executor
 from flightkalam.query.guard import Guard, Limits
-from flightkalam.session import Service, gauges, maintenance, manifests, overview, tracing, users
-from flightkalam.session.admission import Admission, Places
+from flightkalam.session import Service, gauges, maintenance, manifests, overview, users
 from flightkalam.session.cache import Readings
 from flightkalam.session.deadlines import Deadlines
 from flightkalam.session.parts import Parts
-from flightkalam.session.queries import Queries
 from flightkalam.session.receipts import Receipts
+from flightkalam.session.watching import queries_of
 from flightkalam.storage.file_cache import CacheFigures, FileCache
 from flightkalam.storage.kv import Batch, Store
+from flightkalam.table.budget import HotBudget
 from flightkalam.table.check import Report
 from flightkalam.table.check import check as check_scope
 from flightkalam.table.door import CommitDoor
@@ -72,8 +73,7 @@ from flightkalam.table.mutate import LAST_SEQ, Writer
 from flightkalam.table.scopes import Scopes
 from flightkalam.table.snapshot import Snapshot
 from flightkalam.table.staging import Staging
-from flightkalam.web import SidePort
-from flightkalam.web.health import DRAINING, SERVING, Health
+from flightkalam.web.side import Side
 
 STORE = "store"
 _DAY_SECONDS = 86_400
@@ -97,11 +97,13 @@ class Kalam:
     ticket_key: bytes
     root_password: str | None
     schedule: Scheduler
+    memory: MemoryKeeper
     _engine: DuckDBEngine
 
     def close(self) -> None:
         """Stop in the reverse order of the start.  Everything acknowledged is on disk before this, too."""
         self.schedule.close()
+        self.memory.close()
         self.service.close()
         self.parts.queries.close()
         self.parts.deadlines.close()
@@ -183,6 +185,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         clock=clock,
         row_cache_bytes=config.manifest.row_cache_bytes,
         small_batch_rows=config.manifest.small_batch_rows,
+        budget=HotBudget(config.memory.hot_bytes or _ram_bytes() // 5, config.memory.wait_seconds, clock, counters),
     )
     engine = _engine(config, root, ids)
     jobs = jobs_of(config, clock, door, counters)
@@ -217,7 +220,7 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
         storages=storages,
         receipts=Receipts(store, clock),
         deadlines=Deadlines(clock),
-        queries=_queries(config, clock, counters),
+        queries=queries_of(config, clock, counters),
     )
     for figure in fields(CacheFigures):
         parts.counters.watch(f"object_cache_{figure.name}", partial(_cache_figure, cache, figure.name))
@@ -239,8 +242,9 @@ def _build(config: Config, clock: Clock, root: Path, store: Store) -> Kalam:
     service = Service(parts)
     overview.register(parts.providers, parts.queries, service, config, counters)
     gauges.watch(parts, service)
+    memory = MemoryKeeper(scopes, jobs, clock, lambda: catalog.state.tables, config.memory)
     store.timed = functools.partial(counters.observe, "fsync_seconds")
-    return Kalam(config, parts, service, store, _ticket_key(store), password, _schedule(parts, upkeep), engine)
+    return Kalam(config, parts, service, store, _ticket_key(store), password, _schedule(parts, upkeep), memory, engine)
 
 
 def _cache_figure(cache: FileCache, name: str) -> int:
@@ -281,24 +285,6 @@ def _ram_bytes() -> int:
     with contextlib.suppress(OSError, ValueError):
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return total
-
-
-def _queries(config: Config, clock: Clock, counters: telemetry.Counters) -> Queries:
-    limits = config.limits
-    places = Places(
-        limits.statements,
-        max(1, limits.statements * limits.user_share // 100),
-        limits.queue_statements,
-        limits.queue_seconds,
-    )
-    return Queries(
-        clock,
-        counters,
-        Admission(places, clock, counters),
-        slow_seconds=config.log.slow_statement_ms / 1000,
-        result_bytes=limits.result_bytes,
-        hooks=tracing.hooks(config.tracing),
-    )
 
 
 def _flush_settings(config: Config) -> FlushSettings:
@@ -396,28 +382,6 @@ def _ticket_key(store: Store) -> bytes:
 # -- serving ----------------------------------------------------------------------------------------------------------
 
 
-class Side:
-    """The side port, there before the service is and until after it has gone."""
-
-    def __init__(self, config: Config) -> None:
-        self.health = Health()
-        self._samples: Callable[[], list[telemetry.Sample]] = list
-        http = config.http
-        self.port = SidePort(http.host, http.port, self.health, lambda: self._samples()) if http.enabled else None
-
-    def serves(self, kalam: Kalam) -> None:
-        self.health.problem = kalam.store.why_not_writable
-        self._samples = kalam.parts.counters.samples
-        self.health.state = SERVING
-
-    def drains(self) -> None:
-        self.health.state = DRAINING
-
-    def close(self) -> None:
-        if self.port is not None:
-            self.port.close()
-
-
 class Listener:
     """The service with its listeners.  `close` drains.
 
@@ -428,7 +392,7 @@ class Listener:
     def __init__(self, kalam: Kalam, side: Side | None = None) -> None:
         server = kalam.config.server
         self.kalam = kalam
-        self.side = side or Side(kalam.config)
+        self.side = side or Side(kalam.config.http)
         apart = server.tls_client_port is not None
         self._servers = [self._listen(server.port, certificates=server.tls_client_ca is not None and not apart)]
         self.location = self._location(self._servers[0].port)
@@ -441,7 +405,8 @@ class Listener:
                 raise
             self.certificate_location = self._location(self._servers[1].port)
         kalam.schedule.start()
-        self.side.serves(kalam)
+        kalam.memory.start()
+        self.side.serves(kalam.store.why_not_writable, kalam.parts.counters.samples)
 
     def _listen(self, port: int, *, certificates: bool) -> FlightKalamServer:
         server = self.kalam.config.server
@@ -483,7 +448,7 @@ def _read(path: Path) -> bytes:
 
 def listen(config: Config) -> Listener:
     """:raises ConfigError: the port is taken, or the data directory cannot be used."""
-    side = Side(config)  # first of all: whoever watches sees that the service starts
+    side = Side(config.http)  # first of all: whoever watches sees that the service starts
     try:
         kalam = open_kalam(config)
     except BaseException:

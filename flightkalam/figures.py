@@ -67,8 +67,10 @@ FIGURES = _listed(
     Figure("hot_released", "counter", "Idle scopes that left memory"),
     # jobs
     Figure("jobs", "gauge", "Jobs by state", ("status",)),
-    Figure("jobs_finished", "counter", "Jobs that have ended", ("kind", "status")),
-    Figure("job_seconds", "histogram", "Jobs from start to end", ("kind",)),
+    Figure("jobs_completed", "counter", "Jobs that did what they were for"),
+    Figure("jobs_failed", "counter", "Jobs that gave up"),
+    Figure("jobs_cancelled", "counter", "Jobs stopped by KILL JOB, or with the service"),
+    Figure("jobs_skipped", "counter", "Jobs that had nothing to do"),
     Figure("flush_rows", "counter", "Rows written to Parquet by flushes"),
     Figure("compact_rows", "counter", "Rows read by compactions"),
     # the cold tier

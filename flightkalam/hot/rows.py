@@ -29,6 +29,7 @@ from flightkalam.model.schema import DELETED, SEQ, TableSchema
 
 _FAN_IN = 16  # so many segments of one size class become one of the next
 _MERGE_LIMIT = 262_144  # rows; larger segments stay as they are
+ROW_BYTES = 64  # what a row takes beside its values: ids, marks, key index
 _SMALL = 64  # commits of fewer rows are indexed in a dictionary
 _DICT_LIMIT = 8_192
 
@@ -214,7 +215,7 @@ class HotRows:
     @property
     def nbytes(self) -> int:
         """Memory held, mapped files left out."""
-        return sum(s.table.nbytes for s in self.segments if s.source is None) + self.n * 16
+        return sum(s.table.nbytes for s in self.segments if s.source is None) + self.n * ROW_BYTES
 
     def append(self, table: pa.Table, ids: I64, schema_version: int, source: str | None = None) -> int:
         """Add rows at the head and return the row number of the first."""

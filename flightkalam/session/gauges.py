@@ -30,6 +30,7 @@ def watch(parts: Parts, service: Service) -> None:
     counters.watch("transactions_open", lambda: sum(s.open_transactions for s in service.sessions()))
     counters.watch("hot_rows", lambda: hot()[0])
     counters.watch("hot_bytes", lambda: hot()[1])
+    counters.watch("hot_limit_bytes", lambda: parts.scopes.budget.limit)
     counters.watch("hot_scopes", lambda: len(parts.scopes.opened()))
     counters.watch("jobs", lambda: _jobs(parts))
     counters.watch("disk_free_bytes", lambda: shutil.disk_usage(data_dir).free)

@@ -525,12 +525,25 @@ class Session:
             origin.on_start(query.cancel.cancel)
         return replace(runner, query=query), query
 
+    def _wait_for_memory(self, query: Query) -> None:
+        """A write adds to the hot rows; when these take too much memory it waits, holding nothing that a flush needs."""
+        stopped = threading.Event()
+        forget = query.cancel.on_cancel(stopped.set)
+        try:
+            with self.parts.queries.phase(query, "memory"):
+                self.parts.scopes.budget.admit(stopped)
+        finally:
+            forget()
+        query.cancel.check()
+
     def _known(self, runner: Runner, query: Query, text: str) -> s.Statement:
         """Understand it, and wait for its place."""
         queries = self.parts.queries
         with queries.phase(query, "parse"):
             statement = runner.parse(text)
         query.kind, query.secret = action_of(statement), holds_secret(statement, text)
+        if isinstance(statement, CHANGES_ROWS):
+            self._wait_for_memory(query)
         if not isinstance(statement, UNQUEUED):
             with queries.phase(query, "queue"):
                 queries.admit(query)
@@ -551,6 +564,7 @@ class Session:
         runner, query = self._begun(self._runner(transaction, receipt, origin), f"INGEST INTO {request.table}")
         query.kind, query.secret = "INGEST", False
         with queries.running(query):
+            self._wait_for_memory(query)
             with queries.phase(query, "queue"):
                 queries.admit(query)
             with queries.phase(query, "execute"):

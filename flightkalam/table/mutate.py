@@ -21,7 +21,7 @@ from flightkalam import failpoints
 from flightkalam.clock import id_after
 from flightkalam.errors import Conflict, DuplicateKey, InternalError, KalamError
 from flightkalam.hot import log
-from flightkalam.hot.rows import cold_marks, hot_marks
+from flightkalam.hot.rows import ROW_BYTES, cold_marks, hot_marks
 from flightkalam.hot.segments import SegmentWriter, file_of
 from flightkalam.hot.store import apply, batch_schema
 from flightkalam.model.ids import Scope
@@ -511,7 +511,9 @@ class Writer:
             for d, entry in entries:
                 apply(d.scope.state.hot, entry, d.payload.rows)
             position = door.append(batch, last)
-            for d, _ in entries:
+            for d, entry in entries:
+                self._scopes.keep(d.scope)
+                self._scopes.budget.grew(len(d.payload.body) + ROW_BYTES * entry.rows)
                 hot_log.schema_written(d.mutation.table.id, d.mutation.table.schema)
         for d, _ in entries:
             if d.probe is not None:

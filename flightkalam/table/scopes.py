@@ -14,11 +14,13 @@ such a reader lives.  A reader never mixes two states, so it sees a row exactly 
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pyroaring import BitMap
 
@@ -37,6 +39,7 @@ from flightkalam.hot.store import HotLog
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table
 from flightkalam.table import recovery
+from flightkalam.table.budget import HotBudget
 from flightkalam.table.door import CommitDoor
 from flightkalam.table.key_cache import KeyCache
 from flightkalam.table.line import Line
@@ -87,6 +90,7 @@ class OpenScope:
     alone: int | None = None  # the thread that keeps other writers out, and holds `lock`
     sought: bool = False  # large writes look for their keys here, so those of new batches are worth keeping
     readers: int = 0
+    used: float = 0.0  # when it was opened last, in monotonic seconds
     swept: bool = False  # files that no manifest names have been removed
     fenced: str | None = None  # why nobody may use it any more: another server has taken the files over
 
@@ -143,6 +147,7 @@ class Scopes:
         clock: Clock | None = None,
         row_cache_bytes: int = 64 << 20,
         small_batch_rows: int = 0,
+        budget: HotBudget | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.log = log
@@ -157,7 +162,13 @@ class Scopes:
         self.groups = GroupCache(self.reader, row_cache_bytes)
         self.small_batch_rows = small_batch_rows
         self._lock = threading.Lock()
+        self.budget = budget or HotBudget(0, 0.0, self.clock, self.counters)
         self._open: dict[Scope, OpenScope] = {}
+        # Who still uses a scope that was let go shares it with those to come: two of it would not know of each other.
+        self._live: WeakValueDictionary[Scope, OpenScope] = WeakValueDictionary()
+        self._resting: dict[Scope, tuple[int, int]] = {}
+        self._swept: set[Scope] = set()
+        self._loads = itertools.count()
         self._opening: dict[Scope, threading.Lock] = {}
 
     def open(self, table: Table, owner: str | None) -> OpenScope:
@@ -171,14 +182,18 @@ class Scopes:
             if found.fenced is not None:
                 raise Fenced(found.fenced)
             self._touch(found, table)
+            found.used = self.clock.monotonic()
             return found
         with self._lock:
             gate = self._opening.setdefault(scope, threading.Lock())
         with gate:
-            found = self._open.get(scope)
+            found = self._open.get(scope) or self._live.get(scope)
             if found is None:
                 found = self._load(scope, table)
-                self._open[scope] = found
+                self.budget.grew(found.state.hot.nbytes)
+            found.used = self.clock.monotonic()
+            self._live[scope] = self._open[scope] = found
+            self._resting.pop(scope, None)
         with self._lock:
             self._opening.pop(scope, None)
         return found
@@ -199,7 +214,9 @@ class Scopes:
             self._refuse_dropped(table)  # a drop leaves files without manifests behind it: no damage
             raise
         self._refuse_dropped(table)  # looked at last: a drop deletes rows and manifests in one commit
-        return OpenScope(scope, folder, ScopeState(0, manifest, hot))
+        # No layout ever has the number of one before it: what was found in a scope that was let go must not seem to hold.
+        layout = next(self._loads) << 32
+        return OpenScope(scope, folder, ScopeState(layout, manifest, hot), swept=scope in self._swept)
 
     def _manifest(self, scope: Scope, folder: Path, table: Table) -> Manifest:
         """The committed manifest, made again from the files when it is lost."""
@@ -248,6 +265,43 @@ class Scopes:
         if self.current(table.id) is None:
             raise TableGone(f'table "{table.qualified}" was dropped or replaced while the statement began; run it again')
 
+    def release(self, wanted: Iterable[Scope]) -> int:
+        """Let scopes go that nobody writes to and no reader needs an older layout of; how many went.
+
+        Their rows stay in the log, and are read again by whoever opens them next.
+        """
+        oldest = self.door.oldest_pin()
+        return sum(self._released(found, oldest) for scope in wanted if (found := self._open.get(scope)) is not None)
+
+    def _released(self, found: OpenScope, oldest_pin: int) -> bool:
+        if found.installs.locked() or not found.lock.acquire(blocking=False):
+            return False
+        try:
+            found.prune(oldest_pin)
+            hot = found.state.hot
+            if found.past or found.turns or found.fenced or max(found.state.first_watermark, hot.last_removal) > oldest_pin:
+                return False
+            if found.swept:
+                self._swept.add(found.scope)
+            else:
+                self._swept.discard(found.scope)
+            if hot.n:
+                self._resting[found.scope] = (hot.n, int(hot.ids.data[0]))
+            self._open.pop(found.scope, None)
+            return True
+        finally:
+            found.lock.release()
+
+    def keep(self, written: OpenScope) -> None:
+        """A write has been appended to a scope, which may have been let go meanwhile.  Call with the commit mutex held."""
+        if written.scope not in self._open:
+            self._open[written.scope] = written
+            self._resting.pop(written.scope, None)
+
+    def resting(self) -> list[tuple[Scope, int, int]]:
+        """The scopes that were let go with rows in their log: how many, and the `_seq` of the first."""
+        return [(scope, rows, first) for scope, (rows, first) in list(self._resting.items())]
+
     def opened(self) -> list[OpenScope]:
         return list(self._open.values())
 
@@ -276,5 +330,7 @@ class Scopes:
             gone = [s for s in self._open.values() if s.scope.table_id == table_id]
             for s in gone:
                 del self._open[s.scope]
+            for scope in [s for s in self._resting if s.table_id == table_id]:
+                del self._resting[scope]
         self.manifests.forget_table(table_id)
         return gone

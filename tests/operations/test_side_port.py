@@ -13,9 +13,10 @@ import pytest
 from kalam_world import Refused, World
 from prometheus_client.parser import text_string_to_metric_families
 
-from flightkalam.app import Side, listen
+from flightkalam.app import listen
 from flightkalam.errors import ConfigError
 from flightkalam.figures import FIGURES, markdown
+from flightkalam.web.side import Side
 
 HTTP = {"enabled": True, "port": 0}
 
@@ -51,7 +52,7 @@ def test_a_service_that_serves_is_ready(make: Callable[..., World]) -> None:
 
 
 def test_one_that_starts_or_drains_is_alive_and_not_ready(make: Callable[..., World]) -> None:
-    side = Side(make(http=HTTP).config)
+    side = Side(make(http=HTTP).config.http)
     assert side.port is not None
     try:
         at = side.port.location

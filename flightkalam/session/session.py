@@ -20,7 +20,6 @@ from flightkalam.session.execution import Execution
 from flightkalam.session.outcome import COUNT_SCHEMA, Rows, count_rows, rows_of
 from flightkalam.session.partitions import Parts as Parts_
 from flightkalam.session.parts import Parts
-from flightkalam.session.queries import Query
 from flightkalam.session.receipts import Receipt
 from flightkalam.session.results import Planned, Results, gone, lasting
 from flightkalam.session.running import (
@@ -28,13 +27,12 @@ from flightkalam.session.running import (
     SAVEPOINT_STATEMENTS,
     SESSION_STATEMENTS,
     TRANSACTION_STATEMENTS,
-    UNQUEUED,
     Runner,
-    action_of,
     holds_secret,
     refuse_clause,
 )
 from flightkalam.session.settings import COMPRESSION, PARTITIONS, Settings
+from flightkalam.session.starting import begun, known, wait_for_memory
 from flightkalam.session.transactions import Transaction, unknown, unknown_savepoint
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
@@ -458,9 +456,9 @@ class Session:
     def _open(self, runner: Runner, text: str, bound: pa.Table | None) -> Rows:
         """A result that the session knows of while it runs, and that lets go of its snapshot at its end."""
         queries = self.parts.queries
-        runner, query = self._begun(runner, text)
+        runner, query = begun(runner, self.session_id, text)
         try:
-            self._known(runner, query, text)
+            known(runner, query, text)
             with queries.phase(query, "start"):
                 rows, execution = runner.rows(text, bound)
         except BaseException as error:
@@ -503,9 +501,9 @@ class Session:
         return self._update(runner, prepared.text, bound, prepared.transaction)
 
     def _update(self, runner: Runner, text: str, bound: pa.Table | None, named: bytes | None) -> int:
-        runner, query = self._begun(runner, text)
+        runner, query = begun(runner, self.session_id, text)
         with self.parts.queries.running(query):
-            statement = self._known(runner, query, text)
+            statement = known(runner, query, text)
             if isinstance(statement, TRANSACTION_STATEMENTS):
                 refuse_clause(statement)
                 if isinstance(statement, SAVEPOINT_STATEMENTS):
@@ -516,38 +514,6 @@ class Session:
             if isinstance(statement, CHANGES_ROWS):
                 self.parts.counters.add("rows_changed", query.rows)
             return query.rows
-
-    def _begun(self, runner: Runner, text: str) -> tuple[Runner, Query]:
-        """The record of a statement that is about to run, and the runner that everything it does can be stopped by."""
-        queries, origin = self.parts.queries, runner.origin
-        query = queries.begin(self.identity, self.session_id, text, secret=True, request_id=origin.request_id)
-        if origin.on_start is not None:  # a statement that waits for its place can be stopped too
-            origin.on_start(query.cancel.cancel)
-        return replace(runner, query=query), query
-
-    def _wait_for_memory(self, query: Query) -> None:
-        """A write adds to the hot rows; when these take too much memory it waits, holding nothing that a flush needs."""
-        stopped = threading.Event()
-        forget = query.cancel.on_cancel(stopped.set)
-        try:
-            with self.parts.queries.phase(query, "memory"):
-                self.parts.scopes.budget.admit(stopped)
-        finally:
-            forget()
-        query.cancel.check()
-
-    def _known(self, runner: Runner, query: Query, text: str) -> s.Statement:
-        """Understand it, and wait for its place."""
-        queries = self.parts.queries
-        with queries.phase(query, "parse"):
-            statement = runner.parse(text)
-        query.kind, query.secret = action_of(statement), holds_secret(statement, text)
-        if isinstance(statement, CHANGES_ROWS):
-            self._wait_for_memory(query)
-        if not isinstance(statement, UNQUEUED):
-            with queries.phase(query, "queue"):
-                queries.admit(query)
-        return statement
 
     def ingest(
         self,
@@ -561,10 +527,10 @@ class Session:
         with self._lock:
             transaction = self._only_open()
         queries = self.parts.queries
-        runner, query = self._begun(self._runner(transaction, receipt, origin), f"INGEST INTO {request.table}")
+        runner, query = begun(self._runner(transaction, receipt, origin), self.session_id, f"INGEST INTO {request.table}")
         query.kind, query.secret = "INGEST", False
         with queries.running(query):
-            self._wait_for_memory(query)
+            wait_for_memory(runner, query)
             with queries.phase(query, "queue"):
                 queries.admit(query)
             with queries.phase(query, "execute"):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from flightkalam.clock import Clock
 from flightkalam.config_running import MemoryConfig
 from flightkalam.errors import KalamError, TryAgain
-from flightkalam.jobs.runner import UNFINISHED, Jobs
+from flightkalam.jobs.job import UNFINISHED
+from flightkalam.jobs.runner import Jobs
 from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.table.scopes import Scopes

@@ -184,7 +184,7 @@ def test_what_is_over_its_time_while_the_service_is_down_is_done_after_the_next_
 
 
 def test_too_much_hot_memory_flushes_the_largest_scopes_whatever_their_policy(tmp_path: Path, clock: Clock) -> None:
-    world = World(tmp_path / "small", {"flush": {"hot_bytes": 1_500_000}}, clock=clock)
+    world = World(tmp_path / "small", {"flush": {"hot_bytes": 2_000_000}}, clock=clock)
     root = world.in_process()
     for name, rows in (("small", 10), ("large", 9_000)):
         root.run(f"CREATE TABLE {name} (k INT PRIMARY KEY, v TEXT)")

@@ -155,7 +155,13 @@ def published_version(text: bytes | None) -> int:
 
 
 def newer(table: str, found: int, committed: int) -> str:
+    both = f"Restore both together, or take the files as they are: REBUILD MANIFEST {table}"
+    if not committed:
+        return (
+            f'the manifest.json of table "{table}" has version {found}, newer than what is committed, since the store knows of '
+            f"no manifest: it was lost there, or the data directory is younger than its files. {both}"
+        )
     return (
-        f'the manifest.json of table "{table}" has version {found}, newer than the committed {committed}: another '
-        "server wrote to these files, or the data directory was restored without them; restore both together"
+        f'the manifest.json of table "{table}" has version {found}, newer than the committed {committed}: another server wrote '
+        f"to these files, or the data directory was restored without them. {both}"
     )

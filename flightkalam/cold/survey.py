@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -71,6 +71,17 @@ def folders(root: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(root):
         if any(name == paths.MANIFEST or paths.batch_number(name) is not None for name in names):
             yield Path(folder)
+
+
+def owners(table_folder: Path, known: Container[Path]) -> Iterator[str]:
+    """Whose rows lie in the folders of a table that are not known, also in an object store."""
+    if objects.is_remote(table_folder):
+        inside: Iterable[Path] = (folder for folder, _ in objects.tree(table_folder))
+    else:
+        inside = folders(table_folder)
+    for folder in inside:
+        if folder not in known and folder != table_folder and (owner := _scope(folder, None).owner) is not None:
+            yield owner
 
 
 def table_ids(root: Path) -> Iterator[int]:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flightkalam.clock import Clock
-from flightkalam.cold import deletion_vectors
+from flightkalam.cold import deletion_vectors, survey
 from flightkalam.cold.manifest import Manifest
 from flightkalam.errors import Cancelled, DataCorrupted, Fenced
 from flightkalam.jobs import installs, kinds
 from flightkalam.jobs.control import Control
 from flightkalam.jobs.job import Skipped
 from flightkalam.jobs.runner import Jobs
+from flightkalam.model.ids import Scope
 from flightkalam.model.schema import Table, TableKind
 from flightkalam.storage.kv import Batch
 from flightkalam.table import recovery
@@ -50,7 +51,7 @@ class Recovery:
         done = {"scopes": 0, "rebuilt": 0, "batches": 0}
         if table is None:
             raise Skipped(f'table "{wanted.table}" does not exist any more')
-        for scope in self.scopes.of_table(table):
+        for scope in self._every(table):
             control.step(_LEFT)
             if owners is None or scope.owner in owners:
                 changed, batches = self._rebuild(table, scope.owner)
@@ -60,6 +61,15 @@ class Recovery:
                     "batches": done["batches"] + batches,
                 }
         return done
+
+    def _every(self, table: Table) -> list[Scope]:
+        """The scopes of a table, those included of which there are only files: every record of them is lost."""
+        if table.kind is not TableKind.USER:
+            return self.scopes.of_table(table) or [Scope(table.id)]
+        found, manifests = self.scopes.of_table(table), self.scopes.manifests
+        known = {manifests.folder(table, scope) for scope in found}
+        owners = survey.owners(manifests.folder(table, Scope(table.id)), known)
+        return [*found, *(Scope(table.id, owner) for owner in sorted(owners))]
 
     def _rebuild(self, table: Table, owner: str | None) -> tuple[bool, int]:
         """Whether the manifest of a scope was another than its files say, and how many batches it has."""

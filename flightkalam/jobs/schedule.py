@@ -197,8 +197,9 @@ class Scheduler:
                 found.append(Waiting(scope.scope, len(ids), id_time_us(int(ids[0])), _nbytes(scope.state.hot)))
         if self._left is None:
             self._left = {w.scope: w for w in self._left_behind(tables, {s.scope for s in opened})}
-        found += [Waiting(scope, rows, id_time_us(first_seq)) for scope, rows, first_seq in self._scopes.resting()]
-        for seen in {s.scope for s in opened} | {w.scope for w in found}:
+        open_ = {s.scope for s in opened}
+        found += [Waiting(s, rows, id_time_us(first)) for s, rows, first in self._scopes.resting() if s not in open_]
+        for seen in open_ | {w.scope for w in found}:
             self._left.pop(seen, None)
         return found + list(self._left.values())
 

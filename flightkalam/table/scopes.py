@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,6 @@ class OpenScope:
     line: Line[Any, Any] = field(default_factory=Line)
     alone: int | None = None  # the thread that keeps other writers out, and holds `lock`
     sought: bool = False  # large writes look for their keys here, so those of new batches are worth keeping
-    readers: int = 0
     used: float = 0.0  # when it was opened last, in monotonic seconds
     swept: bool = False  # files that no manifest names have been removed
     fenced: str | None = None  # why nobody may use it any more: another server has taken the files over
@@ -124,6 +124,16 @@ class OpenScope:
         """Forget the layouts that no reader at or above `oldest_pin` uses.  Call with `lock` held."""
         following = [*self.past, self.state][1:]
         self.past = [s for s, n in zip(self.past, following, strict=True) if n.first_watermark > oldest_pin]
+
+
+class _Gate:
+    """Lets one thread at a time load a scope."""
+
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
 
 
 class Scopes:
@@ -169,7 +179,7 @@ class Scopes:
         self._resting: dict[Scope, tuple[int, int]] = {}
         self._swept: set[Scope] = set()
         self._loads = itertools.count()
-        self._opening: dict[Scope, threading.Lock] = {}
+        self._opening: dict[Scope, _Gate] = {}
 
     def open(self, table: Table, owner: str | None) -> OpenScope:
         """The scope of a table for one owner (None for a SHARED table).
@@ -184,19 +194,33 @@ class Scopes:
             self._touch(found, table)
             found.used = self.clock.monotonic()
             return found
-        with self._lock:
-            gate = self._opening.setdefault(scope, threading.Lock())
-        with gate:
+        with self._gate(scope):
             found = self._open.get(scope) or self._live.get(scope)
             if found is None:
                 found = self._load(scope, table)
                 self.budget.grew(found.state.hot.nbytes)
             found.used = self.clock.monotonic()
-            self._live[scope] = self._open[scope] = found
-            self._resting.pop(scope, None)
-        with self._lock:
-            self._opening.pop(scope, None)
+            with self._lock:
+                self._live[scope] = self._open[scope] = found
+                self._resting.pop(scope, None)
+        if found.fenced is not None:
+            raise Fenced(found.fenced)
         return found
+
+    @contextmanager
+    def _gate(self, scope: Scope) -> Iterator[None]:
+        """Nobody else is loading the scope: two that stand at one gate never meet a third at another."""
+        with self._lock:
+            gate = self._opening.setdefault(scope, _Gate())
+            gate.users += 1
+        try:
+            with gate.lock:
+                yield
+        finally:
+            with self._lock:
+                gate.users -= 1
+                if not gate.users:
+                    del self._opening[scope]
 
     def _touch(self, scope: OpenScope, table: Table) -> None:
         try:
@@ -232,10 +256,8 @@ class Scopes:
     def adopt(self, table: Table, owner: str | None) -> OpenScope:
         """Take a scope's files as they are for what is committed, whatever the store says, when it cannot be opened."""
         scope = Scope(table.id, owner if table.kind.per_user else None)
-        with self._lock:
-            gate = self._opening.setdefault(scope, threading.Lock())
-        with gate:
-            if scope not in self._open:
+        with self._gate(scope):
+            if scope not in self._open and scope not in self._live:
                 folder = self.manifests.folder(table, scope)
                 recovery.restore(self.manifests, self.log, self.reader, table, scope, folder, self.clock.now_us())
         return self.open(table, owner)
@@ -285,9 +307,10 @@ class Scopes:
                 self._swept.add(found.scope)
             else:
                 self._swept.discard(found.scope)
-            if hot.n:
-                self._resting[found.scope] = (hot.n, int(hot.ids.data[0]))
-            self._open.pop(found.scope, None)
+            with self._lock:  # open or resting, never neither: its rows would be flushed by nobody
+                if hot.n:
+                    self._resting[found.scope] = (hot.n, int(hot.ids.data[0]))
+                self._open.pop(found.scope, None)
             return True
         finally:
             found.lock.release()
@@ -295,15 +318,17 @@ class Scopes:
     def keep(self, written: OpenScope) -> None:
         """A write has been appended to a scope, which may have been let go meanwhile.  Call with the commit mutex held."""
         if written.scope not in self._open:
-            self._open[written.scope] = written
-            self._resting.pop(written.scope, None)
+            with self._lock:
+                self._open[written.scope] = written
+                self._resting.pop(written.scope, None)
 
     def resting(self) -> list[tuple[Scope, int, int]]:
         """The scopes that were let go with rows in their log: how many, and the `_seq` of the first."""
         return [(scope, rows, first) for scope, (rows, first) in list(self._resting.items())]
 
     def opened(self) -> list[OpenScope]:
-        return list(self._open.values())
+        """Every scope in memory, those included that were let go and are still used."""
+        return [s for ref in self._live.valuerefs() if (s := ref()) is not None]
 
     def _remade_key_filter(self, folder: Path, entry: BatchEntry, ref: FilterRef) -> bytes:
         """A key filter that was lost, from the keys in its batch.
@@ -330,6 +355,7 @@ class Scopes:
             gone = [s for s in self._open.values() if s.scope.table_id == table_id]
             for s in gone:
                 del self._open[s.scope]
+                self._live.pop(s.scope, None)
             for scope in [s for s in self._resting if s.table_id == table_id]:
                 del self._resting[scope]
         self.manifests.forget_table(table_id)

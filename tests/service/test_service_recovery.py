@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from kalam_world import Client, Refused, World
 
+from flightkalam.auth.identity import Role
 from flightkalam.cold import manifest_records as records
 from flightkalam.cold import paths
 from flightkalam.storage.kv import Batch
@@ -76,6 +77,33 @@ def test_a_refused_table_takes_its_files_as_they_are_when_it_is_told_to(world: W
     assert rebuild(client) == 1
     assert summed(client) == RIGHT
     assert json.loads(path.read_text())["version"] == 51
+
+
+def test_a_table_whose_every_record_is_lost_is_refused_until_it_is_told_to_take_the_files(world: World) -> None:
+    """Its manifest.json says that there was one: the table is not taken for empty."""
+    root(world).run("CREATE USER TABLE u (id INT PRIMARY KEY)")
+    world.in_process("ann", Role.USER).run("INSERT INTO u VALUES (1), (2)")
+    root(world).run("FLUSH TABLE u WAIT")
+    store, batch = world.kalam.store, Batch()
+    for key, _ in list(store.scan(records.FAMILY)):
+        batch.delete(records.FAMILY, key)
+    store.commit(batch)
+    world.restart()
+    client = root(world)
+    for statement in ("SELECT * FROM t", "INSERT INTO t VALUES (1, 'x')"):
+        with pytest.raises(Refused, match=r"the store knows of no manifest.*REBUILD MANIFEST main\.t") as refused:
+            client.run(statement)
+        assert refused.value.sqlstate == "XX001"
+    with pytest.raises(Refused, match=r"REBUILD MANIFEST main\.u"):
+        world.in_process("ann", Role.USER).run("SELECT * FROM u")
+    assert rebuild(client) == 1
+    client.run("REBUILD MANIFEST u WAIT")
+    assert summed(client) == RIGHT
+    world.restart()
+    assert summed(root(world)) == RIGHT
+    rows = world.in_process("ann", Role.USER).run("SELECT * FROM u ORDER BY id").rows
+    assert rows is not None and rows.column("id").to_pylist() == [1, 2]
+    world.check()
 
 
 def test_the_published_copy_follows_a_manifest_that_the_store_has_lost(world: World) -> None:

@@ -209,7 +209,7 @@ def test_ten_thousand_idle_tables_cost_less_than_a_hundredth_of_a_core(world: Wo
     root.run("INSERT INTO t VALUES (1)")
     scopes = world.kalam.parts.scopes
     one = scopes.opened()[0]
-    scopes._open.update({Scope(one.scope.table_id, str(i)): one for i in range(10_000)})
+    scopes._live.update({Scope(one.scope.table_id, str(i)): one for i in range(10_000)})
     world.kalam.schedule.check()
     times = []
     for _ in range(5):

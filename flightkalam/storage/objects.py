@@ -156,13 +156,15 @@ def names(folder: Path) -> list[str]:
 def read_part(path: Path, offset: int, length: int) -> bytes:
     """Bytes of a file; fewer where it ends before, none where there is no file.
 
-    Of an object that has no local copy only these bytes are fetched: what they tell may spare the rest.
+    Of an object that has no local copy only these bytes are fetched: what they tell may spare the rest.  A temporary file is
+    always here.
     """
-    storage = mounts.of(path)
+    temporary_ = path.name.endswith(TEMPORARY)
+    storage = None if temporary_ else mounts.of(path)
     if storage is not None and not storage.here(path):
         return storage.part(path, offset, length)
     try:
-        with held(path), path.open("rb", buffering=0) as file:
+        with _HERE if temporary_ else held(path), path.open("rb", buffering=0) as file:
             return os.pread(file.fileno(), length, offset)
     except FileNotFoundError:
         return b""

@@ -93,8 +93,12 @@ def test_a_killed_ingest_keeps_nothing(world: World) -> None:
 
     request: Any = Request()
     thread, errors = in_background(lambda: session.ingest(request, pa.schema([("id", pa.int64())]), batches(), {}))
-    query = until(lambda: next((q for q in world.kalam.parts.queries.list() if q.kind == "INGEST" and q.rows), None))
-    assert query.state == "sending", "it waits for its client"
+
+    def waits_for_its_client() -> Any:
+        found = [q for q in world.kalam.parts.queries.list() if q.kind == "INGEST" and q.rows and q.state == "sending"]
+        return found[0] if found else None
+
+    query = until(waits_for_its_client)
     root.run(f"KILL QUERY '{query.query_id}'")
     killed.set()
     thread.join(20)

@@ -23,7 +23,7 @@ from flightkalam.storage.kv import Batch
 from flightkalam.table import locate as locate_
 from flightkalam.table.check import check
 from flightkalam.table.locate import locate
-from flightkalam.table.mutation import Mutation, OnConflict, SchemaMoved
+from flightkalam.table.mutation import Mutation, OnConflict, SchemaMoved, Versions
 from flightkalam.table.staging import Staged
 
 UPDATE, IGNORE = OnConflict.UPDATE, OnConflict.IGNORE
@@ -131,13 +131,13 @@ def test_seqs_are_handed_out_in_the_order_of_the_rows(world: World, table: Table
 
 
 def test_extra_records_commit_with_the_rows_or_not_at_all(world: World, table: Table) -> None:
-    def record(batch: Batch, versions: int) -> None:
-        batch.put("audit", b"1", b"%d" % versions)
+    def record(batch: Batch, versions: Versions) -> None:
+        batch.put("audit", b"1", b"%d" % versions.count)
 
     world.writer.write([Mutation(table, None, rows_of(table, [row(1), row(2)]))], record)
     assert world.store.get("audit", b"1") == b"2"
 
-    def refuse(batch: Batch, versions: int) -> None:
+    def refuse(batch: Batch, versions: Versions) -> None:
         batch.put("audit", b"2", b"")
         raise DiskFull("no")
 

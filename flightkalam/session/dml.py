@@ -89,7 +89,7 @@ def _attempt(e: Execution, table: Table, compute: Compute) -> Written:
     with stage(table, e.parts.staging, change.rows) as staged:
         mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, supersedes=change.supersedes, at=change.at)
         extra = e.extra(change.count)
-        result = writes.written(staged, lambda: e.parts.writer.write([mutation], extra, seen))
+        result = writes.written(e.parts.writer, staged, lambda: e.parts.writer.write([mutation], extra, seen))
     return Written(table, change.count, change.returned, result.first_seq)
 
 

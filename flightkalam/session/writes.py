@@ -22,6 +22,7 @@ from flightkalam.errors import (
     DuplicateObject,
     InternalError,
     InvalidValue,
+    KalamError,
     SqlSyntaxError,
 )
 from flightkalam.model.keys import combined, first_duplicate, key_hashes, key_text
@@ -34,7 +35,8 @@ from flightkalam.session.intake import Intake, storage_batch
 from flightkalam.sql import statements as s
 from flightkalam.sql.text import quote_ident
 from flightkalam.storage.kv import Batch
-from flightkalam.table.mutation import Committed, Mutation, OnConflict, SchemaMoved, duplicate_key, last_or_first
+from flightkalam.table.mutate import Writer
+from flightkalam.table.mutation import Committed, HeadMoved, Mutation, OnConflict, SchemaMoved, duplicate_key, last_or_first
 from flightkalam.table.scan import Figures, ScanPlan
 from flightkalam.table.staging import Staged
 
@@ -271,16 +273,21 @@ def commit_rows(e: Execution, table: Table, staged: Staged, on_conflict: OnConfl
     check_constraints(e, table, staged.rows)
     e.cancel.check()
     mutation = Mutation(table, e.owner(table), staged.rows, staged.segment, on_conflict, generates_key(table))
-    result = written(staged, lambda: e.parts.writer.write([mutation], e.extra()))
+    result = written(e.parts.writer, staged, lambda: e.parts.writer.write([mutation], e.extra()))
     return Written(table, result.rows[0], result.tables[0], result.first_seq)
 
 
-def written(staged: Staged, write: Callable[[], Committed]) -> Committed:
-    """Commit and keep the staged files that the log names.  After a failed sync the outcome is unknown: keep them too."""
+def written(writer: Writer, staged: Staged, write: Callable[[], Committed]) -> Committed:
+    """Commit and keep the staged files that the log names.
+
+    Only a refusal by a store that still writes says that nothing was committed.  After anything else the log may name them:
+    they stay for the next start, which knows (T-15).
+    """
     try:
         result = write()
-    except InternalError:
-        staged.keep()
+    except BaseException as e:
+        if not isinstance(e, (KalamError, HeadMoved)) or isinstance(e, InternalError) or not writer.healthy:
+            staged.keep()
         raise
     staged.committed(result)
     return result
@@ -382,6 +389,10 @@ class NewTableWrite:
             e.record(batch)
             chosen.append(change)
 
-        result = written(staged, lambda: e.parts.writer.write_new(mutation, create, lambda: e.parts.catalog.publish(chosen[0])))
+        result = written(
+            e.parts.writer,
+            staged,
+            lambda: e.parts.writer.write_new(mutation, create, lambda: e.parts.catalog.publish(chosen[0])),
+        )
         ddl.clean_up(e, chosen[0])
         return result.rows[0]

@@ -114,6 +114,11 @@ class Writer:
         self._scopes = scopes
         self._door = scopes.door
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the store still writes; else nobody knows whether the write that failed is in the log (T-15)."""
+        return self._door.store.healthy
+
     def write(
         self,
         mutations: Sequence[Mutation],

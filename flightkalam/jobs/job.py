@@ -101,7 +101,7 @@ class NotYet(KalamError):
     :param seconds: when to look again.
     """
 
-    def __init__(self, message: str, seconds: float) -> None:
+    def __init__(self, message: str, seconds: float = 1.0) -> None:
         super().__init__(message)
         self.seconds = seconds
 

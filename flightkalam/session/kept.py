@@ -23,9 +23,11 @@ _LENGTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """:param subject: on whose behalf it was announced.
+    """:param user: whose ticket it is.
+    :param subject: on whose behalf it was announced.
     :param schema: a hash of what was announced."""
 
+    user: str
     text: str
     namespace: str
     time_zone: str

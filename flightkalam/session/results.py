@@ -94,11 +94,11 @@ class Results:
         return found
 
 
-def lasting(planned: Planned) -> Planned:
-    """With a handle that the server can understand also when it has forgotten the result."""
+def lasting(planned: Planned, user: str) -> Planned:
+    """With a handle that the server can understand also when it has forgotten the result; it serves its user alone."""
     if planned.transaction is None:
         facts = (planned.is_update, planned.writes, planned.planned_for.subject, kept.fingerprint(planned.schema))
-        said = kept.Kept(planned.text, planned.namespace, planned.time_zone, *facts)
+        said = kept.Kept(user, planned.text, planned.namespace, planned.time_zone, *facts)
         planned.handle += kept.encode(said, planned.bound)
         planned.endpoints = (planned.handle,)
     return planned

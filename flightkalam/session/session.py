@@ -339,7 +339,8 @@ class Session:
             namespace=self.settings.namespace,
             time_zone=self.settings.time_zone,
         )
-        return self._results.add(self.identity.user_id, planned if holds_secret(statement, text) else lasting(planned))
+        user = self.identity.user_id
+        return self._results.add(user, planned if holds_secret(statement, text) else lasting(planned, user))
 
     def _planned(self, handle: bytes, origin: Origin) -> Planned:
         """The result of a handle, announced again if it has been forgotten."""
@@ -350,6 +351,8 @@ class Session:
         if len(handle) <= kept.TOKEN_BYTES:
             raise gone()
         said, bound = kept.decode(handle[kept.TOKEN_BYTES :])
+        if said.user != user:
+            raise gone()
         planned_for = For(said.subject)
         runner = self._runner(None, None, origin, planned_for)
         runner = replace(runner, settings=self.settings.at(said.namespace, said.time_zone))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def client(world: World, proxy: Proxy, prefix: str) -> InProcess:
     client = world.in_process()
     create_storage(client, proxy, prefix)
     return client
+
+
+def cleaned(world: World) -> None:
+    """Return when the files of dropped tables are gone."""
+    deadline = time.monotonic() + 20
+    while [j for j in world.kalam.parts.jobs.list() if j.kind == "cleanup" and j.status != "completed"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_table_lives_in_an_object_store(client: InProcess, world: World, s3: S3, prefix: str) -> None:
@@ -57,7 +66,7 @@ def test_a_table_lives_in_an_object_store(client: InProcess, world: World, s3: S
     world.check()
 
     client.run("DROP TABLE t")
-    client.run("FLUSH ALL TABLES WAIT")  # jobs run one after another, so the files are gone by now
+    cleaned(world)
     assert s3.keys(prefix) == ["flightkalam.json"]
     client.run("DROP STORAGE far")
     assert s3.keys(prefix) == []
@@ -135,7 +144,7 @@ def test_a_backup_holds_the_files_and_its_copy_stands_alone(
     client = world.in_process()
     client.run("BACKUP TO 'copy'")
     client.run("DROP TABLE t")
-    client.run("FLUSH ALL TABLES WAIT")
+    cleaned(world)
     files = s3.keys(prefix)
     backup.restore(world.data_dir / "backups" / "copy", tmp_path / "restored")
     restored = make_world("restored")
@@ -191,6 +200,6 @@ def test_a_folder_is_a_storage_too(world: World, make_world: MakeWorld, tmp_path
     with pytest.raises(Refused, match="in use by another server"):
         make_world("other").in_process().run(create)
     client.run("DROP TABLE t")
-    client.run("FLUSH ALL TABLES WAIT")
+    cleaned(world)
     client.run("DROP STORAGE share")
     assert [p.name for p in share.rglob("*")] == [".lock"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 
@@ -137,9 +138,9 @@ def test_whoever_still_uses_a_scope_that_was_let_go_shares_it_with_those_to_come
     root.run("INSERT INTO t VALUES (1)")
     (writer,) = scopes.opened()
     keeper(world).check()
-    assert scopes.opened() == []
+    assert [scope for scope, _, _ in scopes.resting()] == [writer.scope]
     root.run("INSERT INTO t VALUES (2)")
-    assert scopes.opened() == [writer]
+    assert scopes.opened() == [writer] and scopes.resting() == []
 
 
 def test_a_scope_stays_while_a_reader_needs_an_older_layout_of_it(world: World) -> None:
@@ -157,6 +158,7 @@ def test_a_scope_stays_while_a_reader_needs_an_older_layout_of_it(world: World) 
     session.end(transaction, False)
     again = keeper(world)
     again.check()
+    gc.collect()
     assert scopes.opened() == []
 
 

@@ -522,6 +522,7 @@ RECORDED: tuple[tuple[type[s.Statement], str], ...] = (
     (s.CreateStorage, "CREATE STORAGE far WITH (TYPE = 's3', URL = 's3://bucket/kalam')"),
     (s.AlterStorage, "ALTER STORAGE far SET (REGION = 'eu-central-1')"),
     (s.DropStorage, "DROP STORAGE far"),
+    (s.RunJob, "RUN JOB 'job_cleanup' WAIT"),
     (s.Backup, "BACKUP TO 'monday'"),
 )
 

@@ -3,12 +3,14 @@
     executemany("UPDATE t SET v = ? WHERE id = ?", rows)    UPDATE t SET v = p.v FROM rows AS p WHERE id = p.id
     executemany("DELETE FROM t WHERE id = ?", rows)         DELETE FROM t USING rows AS p WHERE id = p.id
 
-One look at the table and one commit in the place of as many as there are rows.  Only where that means the same: each row of
-parameters is about another key, and a comparison with a column of parameters casts as one with a literal does.
+One look at the table and one commit in the place of as many as there are rows.  Only where that means the same: the condition
+is the whole key, each row of parameters is about another one and moves none, so that no row can see what another has done; and
+a comparison with a column of parameters casts as one with a literal does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pyarrow as pa
@@ -39,6 +41,9 @@ def joins(keyed: Keyed, table: Table, bound: pa.Table) -> bool:
     """Whether the rows may be joined."""
     if bound.num_rows < FEWEST or keyed.parameters != bound.num_columns:
         return False
+    key = set(table.schema.key)
+    if _ids(table, (ident for ident, _ in keyed.key)) != key or _ids(table, (ident for ident, _ in keyed.assignments)) & key:
+        return False
     places = []
     for ident, constant in keyed.key:
         column = table.schema.find(ident.value)
@@ -53,6 +58,12 @@ def joins(keyed: Keyed, table: Table, bound: pa.Table) -> bool:
         places.append(constant.value)
     keys = [combined(bound.column(i)) for i in places]
     return bool(keys) and first_duplicate(key_hashes(keys), keys) is None
+
+
+def _ids(table: Table, idents: Iterable[s.Ident]) -> set[int | None]:
+    """Ids of columns; None stands for a name that is none."""
+    found = (table.schema.find(ident.value) for ident in idents)
+    return {None if column is None else column.id for column in found}
 
 
 def joined(statement: s.Statement) -> s.Update | s.Delete:

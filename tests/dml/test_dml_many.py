@@ -94,6 +94,11 @@ def test_delete_as_one_statement(prepared: InProcess, world: World, monkeypatch:
         ),  # does not fit
         ("UPDATE t SET w = ? WHERE a = ? AND b = 'a'", [("x", 2), ("y", 0), ("z", 11), ("q", 99)]),
         ("DELETE FROM t WHERE a = ? AND b = 'a'", [(2,), (0,), (2,), (11,)]),
+        # Each row of parameters sees what the one before has done: conditions that are not the key, and keys that move.
+        ("UPDATE t SET w = ? WHERE w = ?", [("x", "w"), ("y", "x"), ("z", "y"), ("q", "nothing")]),
+        ("UPDATE t SET w = ? WHERE a = ?", [("x", 2), ("y", 9), ("z", 11), ("q", 99)]),
+        ("DELETE FROM t WHERE a = ?", [(2,), (9,), (11,), (99,)]),
+        ("UPDATE t SET a = ? WHERE a = ? AND b = ?", [(20, 2, "a"), (21, 20, "a"), (22, 21, "a"), (23, 99, "a")]),
         ("UPDATE t SET w = ? WHERE a = ? AND b = ?", [("x", "2", "a"), ("y", "0", "a"), ("z", "11", "a"), ("q", "9", "ü")]),
     ],
 )

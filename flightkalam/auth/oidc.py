@@ -189,4 +189,4 @@ class Oidc:
 def _seconds(value: object) -> int:
     if type(value) not in (int, float):  # not isinstance: True is an int
         raise TypeError("a time that is no number")
-    return int(value)  # type: ignore[call-overload]
+    return int(value)  # type: ignore[call-overload]  # the checker does not narrow by `type(…) in`

@@ -183,7 +183,7 @@ class FlightKalamDialect(default.DefaultDialect):
     _json_deserializer: Any = None
 
     @classmethod
-    def dbapi(cls) -> Any:  # type: ignore[override]
+    def dbapi(cls) -> Any:  # type: ignore[override]  # a method in 1.4, an attribute in 2
         """1.4 asks here."""
         return dbapi
 

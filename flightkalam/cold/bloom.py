@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -329,11 +329,6 @@ def read_filters(folder: Path, ref: FilterRef) -> dict[int, list[Bits]]:
     if _checksum(plain) != ref.xxh64:
         raise ValueError("the checksum differs")
     return parse_key_filter(plain) if of_key else parse_region(plain, ref.columns)
-
-
-def physical_types(refs: Sequence[FilterRef]) -> Mapping[int, str]:
-    """How each filtered column lies in the file, by column id."""
-    return {column: physical for ref in refs for column, physical in ref.columns}
 
 
 def _checksum(data: bytes) -> str:

@@ -330,10 +330,3 @@ def same_pairs(left: Sequence[pa.Array], probes: I64, right: Sequence[pa.Array],
         return probes, rows
     same = same_keys([c.take(pa.array(probes)) for c in left], [c.take(pa.array(rows)) for c in right])
     return probes[same], rows[same]
-
-
-def contained(needles: Sequence[pa.Array], haystack: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
-    """Which keys of `needles` are among those of `haystack`, bool[needles]."""
-    out = np.zeros(len(needles[0]), bool)
-    out[matches(needles, haystack)[0]] = True
-    return out
